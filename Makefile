@@ -1,0 +1,34 @@
+# firstbad: everything that a developer or a CI job runs. Needs Rust (and a C compiler for zstd), nothing else.
+
+CARGO ?= cargo
+DENY_VERSION := 0.20.2
+TOOLS := $(CURDIR)/target/tools
+
+.PHONY: test lint bench fixtures soak deny
+
+# All tests. Nothing needs a server.
+test:
+	$(CARGO) test --locked
+
+# Format, clippy, docs and licences; warnings are errors.
+lint: deny
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+# Licences and duplicate sources of dependencies (deny.toml). The tool is installed below target/ when it is missing.
+deny: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) --no-default-features cargo-deny
+
+# Ten times as many random cases as `make test`; FIRSTBAD_SEED=N replays one.
+soak:
+	FIRSTBAD_CASES=$${FIRSTBAD_CASES:-40000} $(CARGO) test --locked --test oracle -- --nocapture
+
+# Rebuilds testdata/shop, byte for byte.
+fixtures:
+	$(CARGO) run --locked -- fixtures testdata/shop
+
+-include benches/bench.mk

@@ -1,0 +1,85 @@
+//! Firstbad names the first bad write.
+//!
+//! Rules say what must hold; they run as DataFusion queries over a history of tables. A rule that does not hold is shown with the keys
+//! that violate it and the evidence, never as a count alone.
+//!
+//! # The flow
+//!
+//! ```text
+//! rules/*.yaml -> rule ---------------------> plan    (rule + schema -> SQL, key, evidence)
+//!                                              |
+//! files -> source -> timeline -> state ------> judge -> verdict -> baseline -> report
+//!            |                     ^             |
+//!            +-> schema -----------+             +-> case      (examples inside rule files)
+//! ```
+//!
+//! Time is the timeline, space is the state, judgement has no memory. A module uses only modules that are declared above it here, and
+//! is entered through its face; `tests/house.rs` holds the order.
+//!
+//! # What must always be true
+//!
+//! The numbers are those that comments refer to.
+//!
+//! | | invariant | owner | test |
+//! |---|---|---|---|
+//! | 2 | The state at a position is a function of the snapshot and the changes up to it. | [`state`] | `tests/oracle` |
+//! | 3 | Rules are judged at transaction boundaries only. | [`state`] | `tests/oracle` |
+//! | 4 | Not known is never NULL; a rule that reads what is not known is unknown. | [`state`], [`judge`] | `tests/cli` |
+//! | 5 | Unknown is never reported as held; a rule whose subject matched no row says so. | [`judge`], [`report`] | `tests/cli` |
+//! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
+//! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
+//! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
+//! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
+//! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |
+//! | 15 | Rule SQL reads registered tables and nothing else. | [`rule`], [`judge`] | `tests/hostile` |
+//!
+//! # Four kinds of wrong
+//!
+//! The data is wrong: a [`verdict::Violation`], ordinary output. The user's files are wrong: [`diagnostic::Diagnostic`]s, all of them at once,
+//! exit 2. The world failed: one error type a module ([`source::SourceError`], [`judge::JudgeError`], …), exit 3 or an unknown verdict. We are
+//! wrong: `assert!` and `expect`, which say why it cannot happen.
+
+// Foreign text, made harmless for the place where it is shown.
+pub mod escape;
+
+// What is wrong with a user's file: file, line, column, and what to write instead.
+pub mod diagnostic;
+
+// Cells, changes, transactions: what happened, exactly.
+pub mod change;
+
+// Tables, types and keys; `schema.sql`; values as text, JSON and Arrow.
+pub mod schema;
+
+// Rules, as written in YAML.
+pub mod rule;
+
+// The ordered transactions of a history, streamed from files.
+pub mod timeline;
+
+// Multi-version tables: the state, the changes and the writes at any position.
+pub mod state;
+
+// A rule and a schema become questions to the engine.
+pub mod plan;
+
+// Verdicts, violations, the report of a run: plain data.
+pub mod verdict;
+
+// DataFusion judges plans at a position, within limits.
+pub mod judge;
+
+// Violations that somebody has accepted, in a file.
+pub mod baseline;
+
+// A run's report as text, JSON, JUnit, SARIF, annotations or Markdown.
+pub mod report;
+
+// Finds out what a source is and reads it; makes synthetic ones.
+pub mod source;
+
+// Runs the examples inside rule files.
+pub mod case;
+
+// The command line: the only module that prints.
+pub mod cli;

@@ -1,0 +1,2 @@
+create table t (a int);
+create table public.t (b int);

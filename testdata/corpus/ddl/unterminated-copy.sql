@@ -1,0 +1,3 @@
+copy t (a) from stdin;
+1
+2
