@@ -1,0 +1,142 @@
+//! Arguments that several commands share: rule paths, positions, sizes, times.
+
+use std::path::{Path, PathBuf};
+
+use super::{Stop, output};
+use crate::diagnostic::Diagnostic;
+use crate::rule::{Rule, file};
+use crate::schema::value;
+use crate::source::{self, Opened, SourceError};
+
+/// Where rules are looked for.
+pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<PathBuf>, Stop> {
+    if !given.is_empty() {
+        if let Some(missing) = given.iter().find(|path| !path.exists()) {
+            let message = format!("there is no rule file or directory `{}`", missing.display());
+            return Err(output::wrong_argument(&message, None));
+        }
+        return Ok(given.to_vec());
+    }
+    let beside = source.map(|source| Path::new(source).join("rules"));
+    for candidate in beside.into_iter().chain([PathBuf::from("rules")]) {
+        if candidate.is_dir() {
+            return Ok(vec![candidate]);
+        }
+    }
+    let looked = match source {
+        Some(source) => format!("neither {source}/rules nor ./rules exists"),
+        None => "./rules does not exist".to_owned(),
+    };
+    Err(output::wrong_argument(
+        &format!("no rules: {looked}"),
+        Some("name a rule file or directory with --rules PATH"),
+    ))
+}
+
+/// Rules and what is wrong with their files.
+pub(super) fn load_rules(paths: &[PathBuf]) -> (Vec<Rule>, Vec<Diagnostic>) {
+    file::load(paths)
+}
+
+/// Keeps the rules with the given ids and tags; everything when none is given.
+pub(super) fn select(rules: Vec<Rule>, ids: &[String], tags: &[String]) -> Result<Vec<Rule>, Stop> {
+    for id in ids {
+        if !rules.iter().any(|rule| rule.id == *id) {
+            let near = crate::diagnostic::nearest(id, rules.iter().map(|rule| rule.id.as_str()));
+            let hint = match near {
+                _ if Path::new(id).exists() => format!("rule files are named with `--rules {id}`"),
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`firstbad rules list` names them all".to_owned(),
+            };
+            return Err(output::wrong_argument(
+                &format!("there is no rule `{id}`"),
+                Some(&hint),
+            ));
+        }
+    }
+    let wanted = |rule: &Rule| {
+        (ids.is_empty() || ids.contains(&rule.id))
+            && (tags.is_empty() || rule.tags.iter().any(|tag| tags.contains(tag)))
+    };
+    Ok(rules.into_iter().filter(wanted).collect())
+}
+
+/// Stops when the arguments name no source, before anything is looked for beside it.
+pub(super) fn probe(source: &[String]) -> Result<(), Stop> {
+    source::probe(source).map_err(|error| source_error(&error, 0))
+}
+
+/// Opens a source, or says why not.
+pub(super) fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
+    source::open(source).map_err(|error| source_error(&error, verbose))
+}
+
+/// Says why a source cannot be opened.
+pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
+    match error {
+        SourceError::Input(found) => output::wrong_input(found, verbose),
+        SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
+        SourceError::Io { path, source } => {
+            output::world(&format!("cannot read {}", path.display()), source)
+        }
+    }
+}
+
+/// A time argument in microseconds.
+pub(super) fn time(text: &str) -> Result<i64, String> {
+    value::parse_timestamp(text)
+        .ok_or_else(|| "not a time; write RFC 3339, e.g. 2026-03-14T09:00:00Z".to_owned())
+}
+
+/// A size argument in bytes: `512MiB`, `4GB`, `1000000`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits: String = text
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let factor = match unit.as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err("not a size; write e.g. 512MiB or 4GB".to_owned()),
+    };
+    let number: f64 = digits
+        .parse()
+        .map_err(|_| "not a size; write e.g. 512MiB or 4GB".to_owned())?;
+    if number <= 0.0 {
+        return Err("a limit of nothing judges nothing".to_owned());
+    }
+    Ok((number * factor) as u64)
+}
+
+/// A duration argument: `60s`, `5m`, or seconds.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let micros = match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds < 1e9 => (seconds * 1e6) as i64,
+        _ => crate::rule::parse_duration(text).map_err(|error| error.to_string())?,
+    };
+    u64::try_from(micros)
+        .ok()
+        .filter(|micros| *micros > 0)
+        .map(std::time::Duration::from_micros)
+        .ok_or_else(|| "a limit of nothing judges nothing".to_owned())
+}
+
+/// How many violations to list: a number, or `all`.
+pub(super) fn sample(text: &str) -> Result<Sample, String> {
+    if text == "all" {
+        return Ok(Sample(None));
+    }
+    text.parse()
+        .map(|count| Sample(Some(count)))
+        .map_err(|_| "not a number; write e.g. 10, or all".to_owned())
+}
+
+/// `--sample`: None for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample(pub(super) Option<usize>);

@@ -1,0 +1,102 @@
+//! The command line: arguments, output, exit codes. The only module that prints.
+
+mod check;
+mod inputs;
+mod output;
+mod rules;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes of CONTRACT section 1 that do not come from a verdict.
+pub(crate) mod exit {
+    /// All held, or what was asked for was done.
+    pub(crate) const HELD: u8 = 0;
+    /// Something is violated.
+    pub(crate) const VIOLATED: u8 = 1;
+    /// The user's input is wrong.
+    pub(crate) const INPUT: u8 = 2;
+    /// The world failed.
+    pub(crate) const WORLD: u8 = 3;
+}
+
+/// Names the first bad write: judges what must hold over histories and snapshots of your data
+#[derive(Debug, Parser)]
+#[command(
+    name = "firstbad",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Show notes about the input as well (can be repeated for the log of the engine)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Judge every rule on the state at one position
+    Check(check::CheckArgs),
+    /// Look at rule files: check them, run their cases, show how they are judged
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// Write the synthetic shop history, byte for byte the same each time
+    #[command(name = "fixtures", hide = true)]
+    Fixtures {
+        /// Where to write it
+        directory: std::path::PathBuf,
+    },
+}
+
+/// Why a command ends early.
+pub(crate) struct Stop {
+    /// Exit code.
+    code: u8,
+}
+
+/// What a command returns: its exit code, or that it has said what is wrong.
+type Outcome = Result<u8, Stop>;
+
+/// Runs the program and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream each belongs to.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() {
+                exit::INPUT
+            } else {
+                exit::HELD
+            });
+        }
+    };
+    output::start_log(cli.verbose);
+    let outcome = match cli.command {
+        Command::Check(arguments) => check::run(&arguments, cli.verbose),
+        Command::Rules(command) => rules::run(&command, cli.verbose),
+        Command::Fixtures { directory } => fixtures(&directory),
+    };
+    ExitCode::from(match outcome {
+        Ok(code) => code,
+        Err(stop) => stop.code,
+    })
+}
+
+fn fixtures(directory: &std::path::Path) -> Outcome {
+    match crate::source::synthetic::shop::main_shop(directory) {
+        Ok(summary) => {
+            output::print(&format!("{summary}\n"));
+            Ok(exit::HELD)
+        }
+        Err(error) => Err(output::world(
+            &format!("cannot write {}", directory.display()),
+            &error,
+        )),
+    }
+}

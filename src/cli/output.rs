@@ -1,0 +1,120 @@
+//! Writing to the terminal: results to stdout, everything else to stderr.
+
+use std::io::{IsTerminal, Write};
+
+use super::{Stop, exit};
+use crate::diagnostic::{self, Diagnostic, Level};
+
+/// Prints to stdout. A reader that went away (`| head`) is no error.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints to stderr.
+pub(super) fn note(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether text to stdout may have colour: only on a terminal, and never with `NO_COLOR`.
+pub(super) fn stdout_color() -> bool {
+    std::io::stdout().is_terminal() && no_color_unset()
+}
+
+fn stderr_color() -> bool {
+    std::io::stderr().is_terminal() && no_color_unset()
+}
+
+fn no_color_unset() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Columns of the terminal; 100 where there is none.
+pub(super) fn width() -> usize {
+    let from_variable = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let from_terminal = || {
+        console::Term::stdout()
+            .size_checked()
+            .map(|(_, columns)| usize::from(columns))
+    };
+    from_variable
+        .or_else(from_terminal)
+        .unwrap_or(100)
+        .clamp(40, 200)
+}
+
+/// Shows diagnostics; notes only when asked for.
+pub(super) fn diagnostics(found: &[Diagnostic], verbose: u8) {
+    let mut shown: Vec<Diagnostic> = found
+        .iter()
+        .filter(|d| d.level != Level::Note || verbose > 0)
+        .cloned()
+        .collect();
+    diagnostic::tidy(&mut shown);
+    note(&diagnostic::render(&shown, stderr_color()));
+}
+
+/// Shows everything that is wrong with the user's files, and how much it is.
+pub(super) fn wrong_input(found: &[Diagnostic], verbose: u8) -> Stop {
+    diagnostics(found, verbose);
+    let mut errors: Vec<&Diagnostic> = found.iter().filter(|d| d.level == Level::Error).collect();
+    errors.dedup();
+    let plural = if errors.len() == 1 { "" } else { "s" };
+    note(&format!(
+        "{} error{plural}; nothing was judged\n",
+        errors.len()
+    ));
+    Stop { code: exit::INPUT }
+}
+
+/// One message about wrong arguments.
+pub(super) fn wrong_argument(message: &str, hint: Option<&str>) -> Stop {
+    note(&format!("error: {}\n", crate::escape::terminal(message)));
+    if let Some(hint) = hint {
+        note(&format!("  help: {}\n", crate::escape::terminal(hint)));
+    }
+    Stop { code: exit::INPUT }
+}
+
+/// One message about a failure of the world, with its causes.
+pub(super) fn world(message: &str, error: &dyn std::error::Error) -> Stop {
+    note(&format!(
+        "error: {}: {}\n",
+        crate::escape::terminal(message),
+        crate::escape::terminal(&error.to_string())
+    ));
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        note(&format!(
+            "  caused by: {}\n",
+            crate::escape::terminal(&error.to_string())
+        ));
+        cause = error.source();
+    }
+    Stop { code: exit::WORLD }
+}
+
+/// Writes the engine's log to stderr with `-vv`. It never holds row values: the engine logs plans, not data.
+pub(super) fn start_log(verbose: u8) {
+    if verbose >= 2 {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_max_level(tracing::Level::INFO)
+            .try_init();
+    }
+}
+
+/// Progress over a known number of steps, on a terminal only.
+pub(super) fn progress(steps: usize) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let style = indicatif::ProgressStyle::with_template("{bar:30} {pos}/{len} rules  {msg}");
+    let bar = indicatif::ProgressBar::new(steps as u64);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

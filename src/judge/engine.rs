@@ -1,0 +1,356 @@
+//! DataFusion, set up for judging: only reading, exact decimals, the timeline's clock, limits on time and memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+
+use super::catalog::{CATALOG, FileTables, Named, View};
+use crate::change::Commit;
+use crate::state::{History, Relation};
+
+/// What one rule may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Wall time for one rule.
+    pub rule_timeout: Duration,
+    /// Bytes of memory for the process; above it the running rule is given up.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            rule_timeout: Duration::from_secs(60),
+            memory_bytes_max: default_memory_limit(),
+        }
+    }
+}
+
+/// Half of the machine's memory.
+fn default_memory_limit() -> u64 {
+    let total_kib = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+    total_kib.map_or(4 << 30, |kib| kib * 1024 / 2)
+}
+
+/// The engine for one position of a history.
+#[derive(Debug)]
+pub(super) struct Engine {
+    state: SessionState,
+    view: Arc<View>,
+    /// Whether `now()` has a meaning.
+    has_now: bool,
+}
+
+/// What a planned query reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Read {
+    /// Schema and name as the catalog knows them.
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// The columns that are read, by index and name.
+    pub(super) columns: Vec<(usize, String)>,
+}
+
+/// A query that is ready to run.
+#[derive(Debug)]
+pub(super) struct Planned {
+    physical: Arc<dyn ExecutionPlan>,
+    pub(super) logical: LogicalPlan,
+    /// Names of the output columns.
+    pub(super) output: Vec<String>,
+    pub(super) reads: Vec<Read>,
+    /// True when the query asks for the time.
+    pub(super) asks_now: bool,
+    /// What it reads that is not known. Kept here because only the engine that planned the query has built its tables.
+    not_known: Option<String>,
+}
+
+/// Shared parts of engines at different positions.
+#[derive(Clone, Debug)]
+pub(super) struct Workshop {
+    runtime: Arc<RuntimeEnv>,
+    config: SessionConfig,
+    functions: Vec<Arc<ScalarUDF>>,
+}
+
+impl Workshop {
+    pub(super) fn new(limits: &Limits) -> Result<Self> {
+        let pool =
+            FairSpillPool::new(usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX));
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .build_arc()?;
+        let mut config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_information_schema(false)
+            .with_default_catalog_and_schema(CATALOG, "public")
+            .with_create_default_catalog_and_schema(false);
+        let options = config.options_mut();
+        options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+        options.sql_parser.parse_float_as_decimal = true;
+        options.sql_parser.recursion_limit =
+            datafusion::common::config::ConfigNonZeroUsize::try_new(
+                crate::rule::sql::PARSER_DEPTH_MAX,
+            )?;
+        options.execution.time_zone = Some("+00:00".into());
+        options.execution.parquet.pushdown_filters = false;
+        Ok(Workshop {
+            runtime,
+            config,
+            functions: super::functions::all(),
+        })
+    }
+
+    /// An engine for a position. `now_us` is the timeline's now.
+    pub(super) fn engine(
+        &self,
+        history: &Arc<History>,
+        position: Commit,
+        now_us: Option<i64>,
+    ) -> Engine {
+        let files: Arc<dyn FileTables> = Arc::new(Parquet);
+        let view = View::new(Arc::clone(history), position, files);
+        let catalogs = MemoryCatalogProviderList::new();
+        use datafusion::catalog::CatalogProviderList;
+        catalogs.register_catalog(CATALOG.to_owned(), view.catalog());
+        let mut clock = ExecutionProps::new();
+        clock.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
+        let mut state = SessionStateBuilder::new()
+            .with_config(self.config.clone())
+            .with_expr_planners(vec![
+                Arc::new(super::checked::Integers),
+                Arc::new(super::texts::Texts),
+            ])
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .with_catalog_list(Arc::new(catalogs))
+            .with_table_functions(std::collections::HashMap::new())
+            .with_execution_props(clock)
+            .build();
+        for function in &self.functions {
+            use datafusion::execution::FunctionRegistry;
+            state
+                .register_udf(Arc::clone(function))
+                .expect("functions can be registered in a new state");
+        }
+        Engine {
+            state,
+            view,
+            has_now: now_us.is_some(),
+        }
+    }
+}
+
+/// Parquet files, read in place.
+#[derive(Debug)]
+struct Parquet;
+
+impl FileTables for Parquet {
+    fn provider(&self, files: &[PathBuf]) -> Result<Arc<dyn TableProvider>> {
+        let external = |error: &dyn std::fmt::Display| {
+            DataFusionError::Execution(format!("cannot read Parquet: {error}"))
+        };
+        let mut urls = Vec::new();
+        let mut schema: Option<SchemaRef> = None;
+        for file in files {
+            let path = std::fs::canonicalize(file).map_err(|error| external(&error))?;
+            // By URL, never by pattern: a file name may hold glob characters.
+            let url = url::Url::from_file_path(&path)
+                .map_err(|()| external(&"the path is not absolute"))?;
+            urls.push(ListingTableUrl::try_new(url, None)?);
+            if schema.is_none() {
+                schema = Some(parquet_schema(&path).map_err(|error| external(&error))?);
+            }
+        }
+        let schema = schema.ok_or_else(|| external(&"no file"))?;
+        let options =
+            ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+        let config = ListingTableConfig::new_with_multi_paths(urls)
+            .with_listing_options(options)
+            .with_schema(schema);
+        Ok(Arc::new(ListingTable::try_new(config)?))
+    }
+}
+
+/// A file's schema with every column nullable: what a file claims about itself is not believed.
+fn parquet_schema(path: &std::path::Path) -> std::result::Result<SchemaRef, String> {
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
+    let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
+    Ok(Arc::new(Schema::new(
+        builder
+            .schema()
+            .fields()
+            .iter()
+            .map(field)
+            .collect::<Vec<_>>(),
+    )))
+}
+
+impl Engine {
+    pub(super) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Plans a query. Only queries get through: no DDL, no DML, no statements.
+    pub(super) async fn plan(&self, sql: &str) -> Result<Planned> {
+        let logical = self.state.create_logical_plan(sql).await?;
+        datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&logical)?;
+        if matches!(logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+            return Err(DataFusionError::Plan(
+                "EXPLAIN is no query over tables".into(),
+            ));
+        }
+        let output = logical
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
+        let asks_now = asks_now(&logical)?;
+        let logical = self.state.optimize(&logical)?;
+        let reads = reads(&logical)?;
+        let physical = self
+            .state
+            .query_planner()
+            .create_physical_plan(&logical, &self.state)
+            .await?;
+        let not_known = self.not_known(&reads);
+        Ok(Planned {
+            physical,
+            logical,
+            output,
+            reads,
+            asks_now,
+            not_known,
+        })
+    }
+
+    /// Starts a planned query.
+    pub(super) fn run(&self, planned: &Planned) -> Result<SendableRecordBatchStream> {
+        execute_stream(Arc::clone(&planned.physical), self.state.task_ctx())
+    }
+
+    /// Why a query over these reads cannot be judged here: cells that are not known, changes that the source has not.
+    pub(super) fn cannot_judge(&self, planned: &Planned) -> Option<String> {
+        if planned.asks_now && !self.has_now {
+            return Some(
+                "the source has no times up to this position, so there is no now: give --now TIME"
+                    .into(),
+            );
+        }
+        for read in &planned.reads {
+            let state = matches!(
+                self.view.resolve(&read.schema, &read.name),
+                Some(Named::Table(_, Relation::State)) | None
+            );
+            if !state && !self.view.history.has_changes() {
+                return Some(format!(
+                    "the source has no changes: `{}.{}` cannot be judged",
+                    read.schema, read.name
+                ));
+            }
+        }
+        planned.not_known.clone()
+    }
+
+    /// The first column of these reads that holds cells which are not known.
+    fn not_known(&self, reads: &[Read]) -> Option<String> {
+        for read in reads {
+            for (at, column) in &read.columns {
+                let count = self.view.unknown(&read.schema, &read.name, *at);
+                if count > 0 {
+                    let name = if read.schema == "public" {
+                        read.name.clone()
+                    } else {
+                        format!("{}.{}", read.schema, read.name)
+                    };
+                    return Some(format!(
+                        "`{column}` of {name} is not known in {count} row(s)"
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Every table and column that an optimised plan reads.
+fn reads(plan: &LogicalPlan) -> Result<Vec<Read>> {
+    let mut reads: Vec<Read> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let fields = scan.source.schema();
+            let mut columns: Vec<usize> = match &scan.projection {
+                Some(projection) => projection.clone(),
+                None => (0..fields.fields().len()).collect(),
+            };
+            for filter in &scan.filters {
+                columns.extend(
+                    filter
+                        .column_refs()
+                        .iter()
+                        .filter_map(|column| fields.index_of(&column.name).ok()),
+                );
+            }
+            columns.sort_unstable();
+            columns.dedup();
+            reads.push(Read {
+                schema: scan.table_name.schema().unwrap_or("public").to_owned(),
+                name: scan.table_name.table().to_owned(),
+                columns: columns
+                    .into_iter()
+                    .map(|at| (at, fields.field(at).name().clone()))
+                    .collect(),
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    reads.sort();
+    reads.dedup();
+    Ok(reads)
+}
+
+fn asks_now(plan: &LogicalPlan) -> Result<bool> {
+    const CLOCK: [&str; 4] = ["now", "current_date", "current_time", "current_timestamp"];
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    found |= CLOCK.contains(&call.func.name());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,119 @@
+//! Limits around a query: time, memory, panics.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use super::{JudgeError, Limits};
+
+/// How often a running query is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long to wait for a query that was given up; one that does not yield is left to itself.
+const ENDING_MAX: Duration = Duration::from_secs(2);
+
+/// Runs a query's future as a task of its own: gives it up when it takes too long or the process too much memory, and turns a
+/// panic of the engine into an error.
+pub(super) async fn guarded<T: Send + 'static>(
+    limits: &Limits,
+    work: impl Future<Output = Result<T, JudgeError>> + Send + 'static,
+) -> Result<T, JudgeError> {
+    let start = Instant::now();
+    let mut task = tokio::spawn(work);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            done = &mut task => {
+                return match done {
+                    Ok(answer) => answer,
+                    Err(_) => Err(JudgeError::Engine("the engine gave up (a panic inside it)".into())),
+                };
+            }
+            _ = look.tick() => {
+                if start.elapsed() >= limits.rule_timeout {
+                    end(&mut task).await;
+                    let seconds = limits.rule_timeout.as_secs_f64();
+                    return Err(JudgeError::Limit(format!("it took longer than {seconds} s (--rule-timeout)")));
+                }
+                if resident_bytes().is_some_and(|bytes| bytes > limits.memory_bytes_max) {
+                    end(&mut task).await;
+                    return Err(JudgeError::Memory(limits.memory_bytes_max >> 20));
+                }
+            }
+        }
+    }
+}
+
+/// Gives a task up and waits a while for it to let go of its memory, so that the next rule does not pay for it.
+async fn end<T>(task: &mut tokio::task::JoinHandle<T>) {
+    task.abort();
+    let _ = tokio::time::timeout(ENDING_MAX, task).await;
+}
+
+/// Memory that the process holds; None where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+/// An engine's message without what may be a row value: everything between the first and the last quote (a value may hold quotes
+/// and line breaks itself), and every number.
+pub(super) fn without_values(message: &str) -> String {
+    const QUOTES: [char; 3] = ['\'', '"', '`'];
+    let (start, end) = match (message.find(QUOTES), message.rfind(QUOTES)) {
+        (Some(first), Some(last)) if first < last => (message.get(..=first), message.get(last..)),
+        (Some(first), _) => (message.get(..first), None),
+        _ => (Some(message), None),
+    };
+    let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+    let joined = if end.is_empty() {
+        start.to_owned()
+    } else {
+        format!("{start}…{end}")
+    };
+    let first = joined.lines().next().unwrap_or_default();
+    let words = first.split(' ').map(|word| {
+        // `Int64` is a type, `-12` and `2026-01-01,` are values.
+        let is_value = word
+            .trim_start_matches(['-', '+', '(', '['])
+            .starts_with(|c: char| c.is_ascii_digit());
+        match (is_value, word.find('(')) {
+            (true, _) => "…".to_owned(),
+            (false, Some(open)) if word[open..].contains(|c: char| c.is_ascii_digit()) => {
+                format!("{}(…)", &word[..open])
+            }
+            _ => word.to_owned(),
+        }
+    });
+    words
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_lose_what_they_quote() {
+        let message = "Cast error: Cannot cast string 'secret' to value of Int64 type\nbacktrace";
+        assert_eq!(
+            without_values(message),
+            "Cast error: Cannot cast string '…' to value of Int64 type"
+        );
+        let message = "Cannot cast string 'it's\na 'secret' here' to Int64";
+        assert_eq!(without_values(message), "Cannot cast string '…' to Int64");
+        assert_eq!(
+            without_values("Overflow happened on: 41 * -42"),
+            "Overflow happened on: … * …"
+        );
+        assert_eq!(
+            without_values("overflow on abs(-42) in GCD(-42, 0)"),
+            "overflow on abs(…) in GCD(…) …"
+        );
+        assert_eq!(without_values("never closed 'secret"), "never closed ");
+    }
+}

@@ -1,0 +1,213 @@
+//! Small aligned tables for terminals, and the width of text in them.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// How many terminal columns a character takes: nearly what terminals do, enough for cutting.
+fn char_width(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036f
+        | 0x0483..=0x0489
+        | 0x0591..=0x05bd
+        | 0x064b..=0x065f
+        | 0x200b..=0x200d
+        | 0x20d0..=0x20ff
+        | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// How many terminal columns a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+/// The text cut to a number of terminal columns, ending with `…` where something was cut.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        used += char_width(c);
+        if used >= most {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+    out
+}
+
+/// The text broken at blanks into lines of at most so many columns; longer words stay whole.
+pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// One column: its heading, its cells (one a row), and how it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub(super) heading: String,
+    pub(super) cells: Vec<String>,
+    pub(super) right: bool,
+    /// The narrowest this column may be cut to.
+    pub(super) least: usize,
+}
+
+impl Column {
+    pub(super) fn new(heading: impl Into<String>, cells: Vec<String>) -> Self {
+        let heading = heading.into();
+        Column {
+            least: width(&heading).clamp(1, 12),
+            heading,
+            cells,
+            right: false,
+        }
+    }
+
+    pub(super) fn right(mut self) -> Self {
+        self.right = true;
+        self
+    }
+
+    /// Never cut narrower than so many columns.
+    pub(super) fn at_least(mut self, least: usize) -> Self {
+        self.least = least;
+        self
+    }
+
+    fn width(&self) -> usize {
+        self.cells
+            .iter()
+            .map(|cell| width(cell))
+            .chain([width(&self.heading)])
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn cut_to(&mut self, most: usize) {
+        self.heading = cut(&self.heading, most);
+        for cell in &mut self.cells {
+            *cell = cut(cell, most);
+        }
+    }
+}
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+/// The width the columns take together.
+pub(super) fn total(columns: &[Column]) -> usize {
+    columns.iter().map(Column::width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
+}
+
+/// Cuts the widest columns until all fit into `most`, none below its least width.
+pub(super) fn shrink(columns: &mut [Column], most: usize) {
+    let mut excess = total(columns).saturating_sub(most);
+    while excess > 0 {
+        let widest = columns
+            .iter_mut()
+            .filter(|column| column.width() > column.least)
+            .max_by_key(|column| column.width());
+        let Some(column) = widest else { return };
+        let before = column.width();
+        let step = excess.min((before - column.least).min(4)).max(1);
+        column.cut_to(before - step);
+        let saved = before - column.width();
+        if saved == 0 {
+            return;
+        }
+        excess = excess.saturating_sub(saved);
+    }
+}
+
+/// The lines of the table: the headings, then one a row, without trailing blanks.
+pub(super) fn lines(columns: &[Column]) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).force_no_tty();
+    table.set_header(columns.iter().map(|column| column.heading.clone()));
+    let rows = columns
+        .iter()
+        .map(|column| column.cells.len())
+        .max()
+        .unwrap_or(0);
+    for row in 0..rows {
+        table.add_row(
+            columns
+                .iter()
+                .map(|column| column.cells.get(row).cloned().unwrap_or_default()),
+        );
+    }
+    let last = columns.len().saturating_sub(1);
+    for (at, column) in columns.iter().enumerate() {
+        if let Some(shape) = table.column_mut(at) {
+            shape.set_padding((0, if at == last { 0 } else { GAP as u16 }));
+            shape.set_cell_alignment(if column.right {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            });
+        }
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_by_columns_and_says_so() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde…");
+        assert_eq!(cut("日本語のテキスト", 7), "日本語…");
+        assert_eq!(cut("", 0), "");
+        assert_eq!(width(&cut("e\u{301}e\u{301}e\u{301}e\u{301}", 3)), 3);
+    }
+
+    #[test]
+    fn only_the_wide_columns_give_way() {
+        let mut columns = [
+            Column::new("id", vec!["1".into()]),
+            Column::new("note", vec!["x".repeat(100)]),
+            Column::new("status", vec!["paid".into()]),
+        ];
+        shrink(&mut columns, 40);
+        assert!(total(&columns) <= 40);
+        assert_eq!((columns[0].width(), columns[2].width()), (2, 6));
+        assert!(lines(&columns).iter().all(|line| width(line) <= 40));
+    }
+
+    #[test]
+    fn words_wrap_and_long_ones_stay_whole() {
+        assert_eq!(wrap("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(
+            wrap("https://example.com/long a", 10),
+            ["https://example.com/long", "a"]
+        );
+        assert!(wrap("", 10).is_empty());
+    }
+}

@@ -1,0 +1,167 @@
+//! Where histories come from: finds out what a SOURCE is and reads it into a [`History`].
+
+pub mod synthetic;
+pub mod tabular;
+
+mod files;
+
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, Level};
+use crate::state::History;
+
+/// Why a source cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The user's files or arguments are wrong.
+    #[error("the source is not usable as it is")]
+    Input(Vec<Diagnostic>),
+    /// The argument is wrong.
+    #[error("{message}")]
+    Argument {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The file system failed.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// What was being read.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl SourceError {
+    fn argument(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        SourceError::Argument {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
+        let path = path.to_path_buf();
+        move |source| SourceError::Io { path, source }
+    }
+}
+
+/// An opened source.
+#[derive(Debug)]
+pub struct Opened {
+    /// What was read.
+    pub history: History,
+    /// Warnings and notes about its files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What a SOURCE turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// `snapshot/` and `changes/`.
+    HistoryDirectory,
+    /// `snapshots/<name>/`.
+    DatedSnapshots,
+    /// Table files in a directory or named one by one.
+    Files(Vec<PathBuf>),
+}
+
+/// Opens a source: a history directory, a directory of dated snapshots, a directory of table files, or data files.
+///
+/// # Errors
+/// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
+pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
+    let (root, kind) = find_out(arguments)?;
+    let (schema, mut diagnostics) = files::schema(&root, &kind)?;
+    let mut history = match kind {
+        Kind::HistoryDirectory => files::history(&root, schema, &mut diagnostics)?,
+        Kind::DatedSnapshots => files::dated(&root, schema, &mut diagnostics)?,
+        Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics)?,
+    };
+    history
+        .files
+        .resize(history.schema.tables.len(), Vec::new());
+    diagnostics.retain(|diagnostic| diagnostic.level != Level::Error);
+    Ok(Opened {
+        history,
+        diagnostics,
+    })
+}
+
+/// Whether arguments name a source at all; nothing is read of it.
+///
+/// # Errors
+/// What is wrong with the arguments.
+pub fn probe(arguments: &[String]) -> Result<(), SourceError> {
+    find_out(arguments).map(|_| ())
+}
+
+fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
+    let first = arguments.first().ok_or_else(|| {
+        SourceError::argument("no source was named", "name a directory or data files")
+    })?;
+    if first.starts_with("postgres://") || first.starts_with("postgresql://") {
+        let hint = "export the tables (or a history) to files and check those";
+        return Err(SourceError::argument(
+            "this version does not read from a Postgres server",
+            hint,
+        ));
+    }
+    let paths: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
+    for path in &paths {
+        if let Err(error) = std::fs::metadata(path) {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let message = format!(
+                    "there is no `{}`",
+                    crate::escape::terminal(&path.display().to_string())
+                );
+                return Err(SourceError::argument(
+                    message,
+                    "name a history directory, a directory of table files, or data files",
+                ));
+            }
+            return Err(SourceError::io(path)(error));
+        }
+    }
+    match paths.as_slice() {
+        [directory] if directory.is_dir() => {
+            let has = |name: &str| directory.join(name).is_dir();
+            let kind = if has("snapshots") {
+                Kind::DatedSnapshots
+            } else if has("snapshot") || has("changes") {
+                Kind::HistoryDirectory
+            } else {
+                Kind::Files(files::table_files(directory)?)
+            };
+            Ok((directory.clone(), kind))
+        }
+        _ => {
+            if let Some(directory) = paths.iter().find(|path| path.is_dir()) {
+                let message = format!(
+                    "`{}` is a directory among files",
+                    crate::escape::terminal(&directory.display().to_string())
+                );
+                return Err(SourceError::argument(
+                    message,
+                    "name one directory, or only data files",
+                ));
+            }
+            if let Some(other) = paths
+                .iter()
+                .find(|path| !path.is_file() || tabular::table_name_of(path).is_none())
+            {
+                let message = format!(
+                    "`{}` is no data file",
+                    crate::escape::terminal(&other.display().to_string())
+                );
+                let hint =
+                    "data files are .csv, .parquet, .ndjson and .arrow, also with .gz or .zst";
+                return Err(SourceError::argument(message, hint));
+            }
+            Ok((PathBuf::from("."), Kind::Files(paths)))
+        }
+    }
+}

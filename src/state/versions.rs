@@ -1,0 +1,539 @@
+//! A multi-version table: every version of every row that ever was, and the recorded changes that made them.
+//!
+//! A row version lives in `[born, died)`. The state at a position is the versions visible there; the net effect of a commit
+//! is what separates the versions visible before it from those after it. Nothing is ever overwritten, so any position of
+//! the history can be asked for at any time.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use hashbrown::HashTable;
+
+use super::column::{ColumnVersions, NO_ROW, TooWide};
+use crate::change::{Cell, Change, Commit, Image, Op};
+use crate::schema::Table;
+
+/// The `died` of a version that is still alive.
+const ALIVE: Commit = Commit::MAX;
+
+/// Why a change cannot be applied: the history contradicts itself.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Contradiction {
+    /// An insert of a key that is there.
+    #[error("insert of a key that already exists")]
+    DuplicateKey,
+    /// An update or delete of a row that is not there.
+    #[error("{0} of a row that does not exist")]
+    MissingRow(&'static str),
+    /// `before` says something else than the state.
+    #[error("`before` contradicts the state in column `{0}`")]
+    Before(String),
+    /// The record does not say which row is meant.
+    #[error("the change does not name its row: {0}")]
+    NoKey(String),
+    /// More than one row has the key, so which one is meant cannot be known.
+    #[error("more than one row has this key")]
+    AmbiguousKey,
+    /// A number that does not fit.
+    #[error(transparent)]
+    TooWide(#[from] TooWide),
+}
+
+/// A recorded change: which versions it ended and began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) commit: Commit,
+    pub(super) ordinal: u32,
+    pub(super) op: Op,
+    pub(super) before: u32,
+    pub(super) after: u32,
+}
+
+/// The net effect of one commit on one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NetEffect {
+    pub(super) commit: Commit,
+    pub(super) op: Op,
+    pub(super) before: u32,
+    pub(super) after: u32,
+    /// Rows in the table before the commit.
+    pub(super) rows_before: u64,
+}
+
+/// All versions of one table's rows.
+#[derive(Debug)]
+pub struct TableVersions {
+    /// The table.
+    pub table: Table,
+    pub(super) columns: Vec<ColumnVersions>,
+    pub(super) born: Vec<Commit>,
+    pub(super) died: Vec<Commit>,
+    pub(super) events: Vec<Event>,
+    /// Identity of rows: the primary key, or all columns where there is none.
+    identity: Vec<usize>,
+    live: HashTable<u32>,
+    hasher: RandomState,
+    /// True when the history began without a snapshot: rows may exist that were not seen yet.
+    partial_start: bool,
+    seen: HashSet<u64>,
+}
+
+impl TableVersions {
+    /// An empty table. With `partial_start`, the first change of a key may be an update or a delete.
+    pub fn new(table: Table, partial_start: bool) -> Self {
+        let identity = if table.primary_key.is_empty() {
+            (0..table.columns.len()).collect()
+        } else {
+            table.primary_key.clone()
+        };
+        TableVersions {
+            columns: table
+                .columns
+                .iter()
+                .map(|column| ColumnVersions::new(column.data_type.clone()))
+                .collect(),
+            born: Vec::new(),
+            died: Vec::new(),
+            events: Vec::new(),
+            identity,
+            live: HashTable::new(),
+            hasher: RandomState::new(),
+            partial_start,
+            seen: HashSet::new(),
+            table,
+        }
+    }
+
+    /// How many row versions are kept.
+    pub fn version_count(&self) -> usize {
+        self.born.len()
+    }
+
+    /// The commits that recorded a change of the table, in order.
+    pub fn commits(&self) -> impl Iterator<Item = Commit> {
+        self.events
+            .chunk_by(|a, b| a.commit == b.commit)
+            .map(|group| group[0].commit)
+    }
+
+    /// How many rows are alive at the head.
+    pub fn row_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Adds a row of the snapshot (position 0). Rows with equal keys are kept: finding them is a rule's business.
+    pub fn load(&mut self, cells: &[Cell]) -> Result<(), TooWide> {
+        let row = self.append(cells, 0)?;
+        self.enter(row);
+        Ok(())
+    }
+
+    /// Applies one recorded change. Fails without effect when it contradicts what is known.
+    pub fn apply(
+        &mut self,
+        commit: Commit,
+        ordinal: u32,
+        change: &Change,
+    ) -> Result<(), Contradiction> {
+        let (before, after) = match change.op {
+            Op::Insert => (NO_ROW, self.insert(commit, change.after.as_ref())?),
+            Op::Update => self.update(commit, change)?,
+            Op::Delete => (self.delete(commit, change)?, NO_ROW),
+            Op::Truncate => {
+                let rows: Vec<u32> = self.live.iter().copied().collect();
+                rows.into_iter()
+                    .for_each(|row| self.died[row as usize] = commit);
+                self.live.clear();
+                self.partial_start = false;
+                (NO_ROW, NO_ROW)
+            }
+        };
+        self.events.push(Event {
+            commit,
+            ordinal,
+            op: change.op,
+            before,
+            after,
+        });
+        Ok(())
+    }
+
+    fn insert(&mut self, commit: Commit, after: Option<&Image>) -> Result<u32, Contradiction> {
+        let mut cells = vec![Cell::Unknown; self.columns.len()];
+        for (column, cell) in after.into_iter().flatten() {
+            cells[*column] = cell.clone();
+        }
+        self.named_key(&cells, "`after` must hold the primary key")?;
+        if !self.table.primary_key.is_empty() && self.find(&cells).next().is_some() {
+            return Err(Contradiction::DuplicateKey);
+        }
+        let row = self.append(&cells, commit)?;
+        self.enter(row);
+        Ok(row)
+    }
+
+    fn update(&mut self, commit: Commit, change: &Change) -> Result<(u32, u32), Contradiction> {
+        let old = self.locate(change)?;
+        let mut cells: Vec<Cell> = self.columns.iter().map(|column| column.cell(old)).collect();
+        for (column, cell) in change.after.iter().flatten() {
+            if *cell != Cell::Unknown {
+                cells[*column] = cell.clone();
+            }
+        }
+        let key_changed = self
+            .identity
+            .iter()
+            .any(|&column| !self.columns[column].same(old, &cells[column]));
+        if key_changed && !self.table.primary_key.is_empty() && self.find(&cells).next().is_some() {
+            return Err(Contradiction::DuplicateKey);
+        }
+        let new = self.append(&cells, commit)?;
+        self.leave(old, commit);
+        self.enter(new);
+        Ok((old, new))
+    }
+
+    fn delete(&mut self, commit: Commit, change: &Change) -> Result<u32, Contradiction> {
+        let old = self.locate(change)?;
+        self.leave(old, commit);
+        Ok(old)
+    }
+
+    /// Finds the row that an update or delete means, and checks (and learns from) its `before`.
+    fn locate(&mut self, change: &Change) -> Result<u32, Contradiction> {
+        let mut known = vec![Cell::Unknown; self.columns.len()];
+        let no_key = self.table.primary_key.is_empty();
+        // The old key stands in `key`, else in `before`; `after` holds it only while the key does not change.
+        for image in [
+            if no_key { &None } else { &change.after },
+            &change.before,
+            &change.key,
+        ] {
+            for (column, cell) in image.iter().flatten() {
+                if (self.identity.contains(column) || no_key) && *cell != Cell::Unknown {
+                    known[*column] = cell.clone();
+                }
+            }
+        }
+        self.named_key(&known, "`key` or `before` must hold the old primary key")?;
+        let row = match self.the_row(&known)? {
+            Some(row) => row,
+            None => self
+                .first_seen(&known, change)?
+                .ok_or(Contradiction::MissingRow(change.op.as_str()))?,
+        };
+        for (column, cell) in change.before.iter().flatten() {
+            if *cell == Cell::Unknown {
+                continue;
+            }
+            if self.columns[*column].is_unknown(row) {
+                self.columns[*column].learn(row, cell)?;
+            } else if !self.columns[*column].same(row, cell) {
+                return Err(Contradiction::Before(
+                    self.table.columns[*column].name.clone(),
+                ));
+            }
+        }
+        Ok(row)
+    }
+
+    /// The live row with the known cells; None when there is none.
+    fn the_row(&self, known: &[Cell]) -> Result<Option<u32>, Contradiction> {
+        if self
+            .identity
+            .iter()
+            .all(|&column| known[column] != Cell::Unknown)
+        {
+            let mut found = self.find(known);
+            let first = found.next();
+            // Without a primary key equal rows are interchangeable; with one, two of them are a contradiction.
+            if !self.table.primary_key.is_empty() && found.next().is_some() {
+                return Err(Contradiction::AmbiguousKey);
+            }
+            return Ok(first);
+        }
+        let matches = |row: u32| {
+            known
+                .iter()
+                .zip(&self.columns)
+                .all(|(cell, column)| *cell == Cell::Unknown || column.same(row, cell))
+        };
+        Ok(self.live.iter().copied().filter(|&row| matches(row)).min())
+    }
+
+    /// In a history without a snapshot, a row that was there before the first change of its key.
+    fn first_seen(
+        &mut self,
+        known: &[Cell],
+        change: &Change,
+    ) -> Result<Option<u32>, Contradiction> {
+        if !self.partial_start || self.seen.contains(&self.hash_cells(known)) {
+            return Ok(None);
+        }
+        let mut cells = known.to_vec();
+        for (column, cell) in change.before.iter().flatten() {
+            cells[*column] = cell.clone();
+        }
+        let row = self.append(&cells, 0)?;
+        self.enter(row);
+        Ok(Some(row))
+    }
+
+    fn named_key(&self, cells: &[Cell], advice: &str) -> Result<(), Contradiction> {
+        let missing = |&&column: &&usize| cells[column] == Cell::Unknown;
+        if self.table.primary_key.is_empty() {
+            return if cells.iter().all(|cell| *cell == Cell::Unknown) {
+                Err(Contradiction::NoKey(
+                    "the table has no primary key, so `before` must hold the old row".into(),
+                ))
+            } else {
+                Ok(())
+            };
+        }
+        match self.table.primary_key.iter().find(missing) {
+            Some(&column) => Err(Contradiction::NoKey(format!(
+                "{advice} (`{}` is missing)",
+                self.table.columns[column].name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over a whole dated snapshot as one commit: rows that are new, gone or different become changes.
+    pub fn replace(&mut self, commit: Commit, rows: &[Vec<Cell>]) -> Result<(), Contradiction> {
+        let mut matched: HashSet<u32> = HashSet::new();
+        let mut unmatched: Vec<&Vec<Cell>> = Vec::new();
+        for cells in rows {
+            let equal = self
+                .find(cells)
+                .find(|row| !matched.contains(row) && self.is_row(*row, cells));
+            match equal {
+                Some(row) => _ = matched.insert(row),
+                None => unmatched.push(cells),
+            }
+        }
+        let mut ordinal = 0;
+        let mut event = |op, before, after| {
+            ordinal += 1;
+            Event {
+                commit,
+                ordinal,
+                op,
+                before,
+                after,
+            }
+        };
+        let mut events = Vec::new();
+        for cells in unmatched {
+            let old = self
+                .find(cells)
+                .find(|row| !matched.contains(row) && self.born[*row as usize] < commit);
+            let new = self.append(cells, commit)?;
+            if let Some(old) = old {
+                self.leave(old, commit);
+                events.push(event(Op::Update, old, new));
+            } else {
+                events.push(event(Op::Insert, NO_ROW, new));
+            }
+            matched.insert(new);
+            self.enter(new);
+        }
+        let mut gone: Vec<u32> = self
+            .live
+            .iter()
+            .copied()
+            .filter(|row| !matched.contains(row))
+            .collect();
+        gone.sort_unstable();
+        for row in gone {
+            self.leave(row, commit);
+            events.push(event(Op::Delete, row, NO_ROW));
+        }
+        self.events.extend(events);
+        Ok(())
+    }
+
+    fn is_row(&self, row: u32, cells: &[Cell]) -> bool {
+        cells
+            .iter()
+            .zip(&self.columns)
+            .all(|(cell, column)| column.same(row, cell))
+    }
+
+    fn append(&mut self, cells: &[Cell], born: Commit) -> Result<u32, TooWide> {
+        let row = u32::try_from(self.born.len())
+            .ok()
+            .filter(|row| *row < NO_ROW)
+            .expect("fewer than 2^32 row versions");
+        for (at, (column, cell)) in self.columns.iter_mut().zip(cells).enumerate() {
+            if let Err(error) = column.push(cell) {
+                // Keep the columns aligned: the row is given up as a whole.
+                self.columns
+                    .iter_mut()
+                    .take(at)
+                    .for_each(ColumnVersions::pop);
+                return Err(error);
+            }
+        }
+        self.born.push(born);
+        self.died.push(ALIVE);
+        Ok(row)
+    }
+
+    fn enter(&mut self, row: u32) {
+        let hash = self.hash_row(row);
+        let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
+        self.live.insert_unique(hash, row, |&other| {
+            hash_row(columns, identity, hasher, other)
+        });
+        if self.partial_start {
+            self.seen.insert(hash);
+        }
+    }
+
+    fn leave(&mut self, row: u32, commit: Commit) {
+        let hash = self.hash_row(row);
+        if let Ok(entry) = self.live.find_entry(hash, |&other| other == row) {
+            entry.remove();
+        }
+        self.died[row as usize] = commit;
+    }
+
+    /// Live rows whose identity is that of the cells.
+    fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
+        let same = move |&row: &u32| {
+            self.identity
+                .iter()
+                .all(|&column| self.columns[column].same(row, &cells[column]))
+        };
+        self.live
+            .iter_hash(self.hash_cells(cells))
+            .copied()
+            .filter(same)
+    }
+
+    fn hash_cells(&self, cells: &[Cell]) -> u64 {
+        use std::hash::Hash;
+        let mut state = self.hasher.build_hasher();
+        self.identity
+            .iter()
+            .for_each(|&column| cells[column].hash(&mut state));
+        state.finish()
+    }
+
+    fn hash_row(&self, row: u32) -> u64 {
+        hash_row(&self.columns, &self.identity, &self.hasher, row)
+    }
+
+    /// The versions visible at a position, oldest first.
+    pub(super) fn visible(&self, position: Commit) -> Vec<u32> {
+        (0u32..)
+            .zip(self.born.iter().zip(&self.died))
+            .filter(|(_, (born, died))| **born <= position && position < **died)
+            .map(|(row, _)| row)
+            .collect()
+    }
+
+    /// The net effects of all commits up to a position, in commit order. Rows are paired by the given columns; a commit that
+    /// leaves a row as it was has no effect on it.
+    pub(super) fn net_effects(&self, pairing: &[usize], position: Commit) -> Vec<NetEffect> {
+        let mut ends: Vec<(Commit, bool, u32)> = Vec::new();
+        let mut first_rows = 0u64;
+        for (row, (&born, &died)) in (0u32..).zip(self.born.iter().zip(&self.died)) {
+            first_rows += u64::from(born == 0);
+            if born == died {
+                continue;
+            }
+            if born > 0 && born <= position {
+                ends.push((born, true, row));
+            }
+            if died <= position {
+                ends.push((died, false, row));
+            }
+        }
+        ends.sort_unstable();
+        let mut effects = Vec::new();
+        let mut rows = first_rows;
+        for group in ends.chunk_by(|a, b| a.0 == b.0) {
+            let (gone, come): (Vec<_>, Vec<_>) = group.iter().partition(|(_, came, _)| !came);
+            let commit = group[0].0;
+            self.pair(commit, rows, pairing, &gone, &come, &mut effects);
+            rows = rows + come.len() as u64 - gone.len() as u64;
+        }
+        effects
+    }
+
+    fn pair(
+        &self,
+        commit: Commit,
+        rows_before: u64,
+        pairing: &[usize],
+        gone: &[&(Commit, bool, u32)],
+        come: &[&(Commit, bool, u32)],
+        effects: &mut Vec<NetEffect>,
+    ) {
+        let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
+        let mut old: HashTable<u32> = HashTable::with_capacity(gone.len());
+        for (_, _, row) in gone {
+            old.insert_unique(hash(*row), *row, |&other| hash(other));
+        }
+        let same_key = |a: u32, b: u32| {
+            pairing
+                .iter()
+                .all(|&column| self.columns[column].same_rows(a, b))
+        };
+        for (_, _, after) in come {
+            let equal = |before: u32| {
+                self.columns
+                    .iter()
+                    .all(|column| column.same_rows(before, *after))
+            };
+            // Among rows of one key an identical one is no effect at all; only then is it an update.
+            let partner = old
+                .iter_hash(hash(*after))
+                .copied()
+                .filter(|&before| same_key(before, *after))
+                .min_by_key(|&before| (!equal(before), before));
+            let Some(before) = partner else {
+                effects.push(NetEffect {
+                    commit,
+                    op: Op::Insert,
+                    before: NO_ROW,
+                    after: *after,
+                    rows_before,
+                });
+                continue;
+            };
+            if let Ok(entry) = old.find_entry(hash(before), |&other| other == before) {
+                entry.remove();
+            }
+            if !equal(before) {
+                effects.push(NetEffect {
+                    commit,
+                    op: Op::Update,
+                    before,
+                    after: *after,
+                    rows_before,
+                });
+            }
+        }
+        let mut left: Vec<u32> = old.into_iter().collect();
+        left.sort_unstable();
+        let delete = |before| NetEffect {
+            commit,
+            op: Op::Delete,
+            before,
+            after: NO_ROW,
+            rows_before,
+        };
+        effects.extend(left.into_iter().map(delete));
+    }
+}
+
+fn hash_row(columns: &[ColumnVersions], identity: &[usize], hasher: &RandomState, row: u32) -> u64 {
+    let mut state = hasher.build_hasher();
+    identity
+        .iter()
+        .for_each(|&column| columns[column].hash(row, &mut state));
+    state.finish()
+}
