@@ -1,0 +1,16 @@
+#!/bin/sh
+# Makes a virtual environment with the peers, the data, and the table: peers.sh [TARGET_DIRECTORY] [ROUNDS]
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+target=${1:-${CARGO_TARGET_DIR:-$here/../target}}
+rounds=${2:-5}
+data=$here/../target/tpch-sf1
+environment=$target/peers-venv
+python=${PYTHON:-python3}
+command -v "$python" >/dev/null || { echo "peers.sh needs python3 with its venv module" >&2; exit 1; }
+if ! "$environment/bin/python" -c 'import duckdb, polars' 2>/dev/null; then
+    "$python" -m venv "$environment"
+    "$environment/bin/pip" install --quiet duckdb==2.0.0 polars==2.1.0
+fi
+[ -f "$data/planted.json" ] || cargo bench --bench tpch -- --generate --dir "$data"
+"$environment/bin/python" "$here/peers.py" "$target/dist/firstbad" "$data" --rounds "$rounds"
