@@ -12,6 +12,7 @@ mod engine;
 mod functions;
 mod guard;
 mod life;
+mod lifted;
 mod metric;
 mod query;
 mod texts;

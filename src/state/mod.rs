@@ -7,11 +7,13 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod lifetimes;
 mod position;
 mod relation;
 mod versions;
 
 pub use column::TooWide;
+pub use lifetimes::Lifetimes;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};
