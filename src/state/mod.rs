@@ -8,6 +8,7 @@
 
 mod column;
 mod position;
+mod recorded;
 mod relation;
 mod versions;
 
