@@ -72,6 +72,9 @@ pub mod judge;
 // Violations that somebody has accepted, in a file.
 pub mod baseline;
 
+// From the lives of violations to the first bad write.
+pub mod bisect;
+
 // A run's report as text, JSON, JUnit, SARIF, annotations or Markdown.
 pub mod report;
 

@@ -77,7 +77,7 @@ pub(super) struct CheckArgs {
     memory_limit: Option<u64>,
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     let all = [
         Severity::Info,
         Severity::Warn,
@@ -184,14 +184,14 @@ fn at(history: &History, position: u32) -> At {
 }
 
 /// The day that decides what has expired: that of `--now`, else of the clock.
-fn today(now: Option<i64>) -> NaiveDate {
+pub(super) fn today(now: Option<i64>) -> NaiveDate {
     now.and_then(chrono::DateTime::from_timestamp_micros)
         .unwrap_or_else(chrono::Utc::now)
         .date_naive()
 }
 
 /// Leaves out rules that have expired, and says so.
-fn not_expired(
+pub(super) fn not_expired(
     rules: Vec<Rule>,
     today: NaiveDate,
     found: &mut Vec<Diagnostic>,

@@ -1,5 +1,6 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
+mod bisect;
 mod check;
 mod inputs;
 mod output;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Judge every rule on the state at one position
     Check(check::CheckArgs),
+    /// Find the first bad write of every violated rule
+    Bisect(bisect::BisectArgs),
     /// Look at rule files: check them, run their cases, show how they are judged
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -79,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     output::start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Check(arguments) => check::run(&arguments, cli.verbose),
+        Command::Bisect(arguments) => bisect::run(&arguments, cli.verbose),
         Command::Rules(command) => rules::run(&command, cli.verbose),
         Command::Fixtures { directory } => fixtures(&directory),
     };

@@ -6,6 +6,7 @@
 //!
 //! Order of work for callers: [`Baseline::apply`](crate::baseline::Baseline::apply), then [`redact::apply`](crate::verdict::redact::apply), then [`render`].
 
+mod bisect;
 mod github;
 mod json;
 mod jsonl;
@@ -110,6 +111,19 @@ pub fn render(report: &CheckReport, format: Format, options: &Options) -> String
         Format::Sarif => sarif::render(report, options),
         Format::Github => github::render(report, options),
         Format::Markdown => markdown::render(report, options),
+    }
+}
+
+/// Renders what a bisection found. There are text, JSON and JSON Lines; other formats are written as JSON. The text ends with a line break.
+pub fn render_bisect(
+    report: &crate::bisect::BisectReport,
+    format: Format,
+    options: &Options,
+) -> String {
+    match format {
+        Format::Text => bisect::text::render(report, options),
+        Format::Jsonl => bisect::json::lines(report),
+        _ => bisect::json::render(report),
     }
 }
 
@@ -347,7 +361,10 @@ fn position(at: &At) -> Option<String> {
 
 /// The source as the user named it, without the password that a URL may hold (invariant 11).
 fn source(report: &CheckReport) -> String {
-    let text = report.source.as_str();
+    source_shown(&report.source)
+}
+
+fn source_shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
@@ -373,7 +390,11 @@ fn source(report: &CheckReport) -> String {
 
 /// The rule's file as shown in reports: relative where it lies below the current directory, with `/` between folders.
 fn rule_file(outcome: &Outcome) -> String {
-    let path = crate::diagnostic::shown_path(&outcome.rule.span.file);
+    file_of(&outcome.rule)
+}
+
+fn file_of(rule: &crate::rule::Rule) -> String {
+    let path = crate::diagnostic::shown_path(&rule.span.file);
     let text = path.to_string_lossy().replace('\\', "/");
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }

@@ -9,6 +9,7 @@
 mod column;
 mod lifetimes;
 mod position;
+mod recorded;
 mod relation;
 mod versions;
 
