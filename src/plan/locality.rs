@@ -595,6 +595,24 @@ pub fn refuse_expressions(plan: &LogicalPlan) -> Result<(), String> {
     }
 }
 
+/// True when no operator of a plan looks at the order of all rows: rows of different commits can then be kept apart.
+pub fn without_limits(plan: &LogicalPlan) -> bool {
+    let here = match plan {
+        LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        LogicalPlan::Join(join) => !join.null_aware,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
+        | LogicalPlan::Union(_)
+        | LogicalPlan::Window(_) => true,
+        _ => false,
+    };
+    here && refuse_expressions(plan).is_ok() && plan.inputs().into_iter().all(without_limits)
+}
+
 fn name_of(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Values(_) => "VALUES",

@@ -32,10 +32,15 @@ use crate::plan::locality::{self, Locality, ScanKey, locality};
 use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 use crate::state::{History, Lifetimes};
 use keys::can_be_key;
-use pairs::{Emitted, Pair, Scans};
+use pairs::{Pair, Scans};
 use slot::{Slot, SlotTable};
 pub(super) use spans::Span;
 use spans::Spans;
+
+/// How many rows may be emitted, whatever the table's size.
+const HOT_ROWS: usize = 4 << 20;
+/// How many times a version may be emitted on average, before aggregates over groups are kept as tables.
+const HOT_FACTOR: usize = 64;
 
 /// A rule's query, rewritten to be judged by the lives of its keys.
 #[derive(Debug)]
@@ -44,6 +49,16 @@ pub(super) struct Lifted {
     physical: Arc<dyn ExecutionPlan>,
     scans: Vec<Scan>,
     how: How,
+    keep: Keep,
+}
+
+/// Which aggregates are kept as tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Those over whole tables, without which a rule could not be judged by keys.
+    WholeTables,
+    /// Those over groups as well: for groups so large that reading their rows at every commit costs too much.
+    Groups,
 }
 
 /// How a lifted plan is fed.
@@ -55,10 +70,27 @@ pub(super) enum How {
     Keys(Locality),
 }
 
+/// What a scan reads.
+#[derive(Debug)]
+enum Origin {
+    /// A relation of the history.
+    Relation(Named),
+    /// The figures of an aggregate, kept as a table.
+    Summary(Box<Kept>),
+}
+
+/// An aggregate that is kept as a table, with the query that says how its figures change.
+#[derive(Debug)]
+struct Kept {
+    summary: Summary,
+    delta: Arc<dyn ExecutionPlan>,
+    scan: Scan,
+}
+
 /// One scan of the plan.
 #[derive(Debug)]
 struct Scan {
-    relation: Named,
+    origin: Origin,
     /// The columns that it reads, as columns of the relation.
     projection: Vec<usize>,
     slot: Arc<Slot>,
@@ -77,23 +109,39 @@ impl Lifted {
     ///
     /// # Errors
     /// Why it can only be judged in full, in words for the author of the rule.
-    pub(super) async fn plan(engine: &Engine, compiled: &Compiled) -> Result<Self, String> {
-        let words = |error: datafusion::error::DataFusionError| error.strip_backtrace();
+    pub(super) async fn plan(
+        engine: &Engine,
+        compiled: &Compiled,
+        keep: Keep,
+    ) -> Result<Self, String> {
         let (plan, asks_now) = engine.optimized(&compiled.sql).await.map_err(words)?;
         if asks_now {
             return Err("it asks for the time, so its verdict changes without a write".into());
         }
+        let mut summaries = Vec::new();
+        let mut plan = plan;
         let how = if is_row_by_row(&plan) {
             How::Rows
+        } else if keep == Keep::Groups {
+            (plan, summaries) = summarize(&plan, false).map_err(words)?;
+            How::Keys(anchor(&plan, compiled)?)
         } else {
-            let fields = plan.schema().fields();
-            let position = |name: &String| fields.iter().position(|field| field.name() == name);
-            let key: Vec<usize> = compiled.key.iter().filter_map(position).collect();
-            How::Keys(locality(&plan, &key)?)
+            match anchor(&plan, compiled) {
+                Ok(found) => How::Keys(found),
+                Err(reason) => {
+                    (plan, summaries) = summarize(&plan, true).map_err(words)?;
+                    How::Keys(of_the_whole(&plan, &summaries).ok_or(reason)?)
+                }
+            }
         };
         let mut scans = Vec::new();
         for scan in locality::scans(&plan) {
-            scans.push(Scan::new(engine, scan)?);
+            let name = scan.table_name.table();
+            let summary = summaries.iter().find(|summary| summary.name == name);
+            scans.push(match summary {
+                Some(summary) => Scan::of_summary(engine, scan, summary).await?,
+                None => Scan::new(engine, scan)?,
+            });
         }
         if let How::Keys(locality) = &how {
             check_keys(&plan, locality)?;
@@ -108,6 +156,7 @@ impl Lifted {
             physical: physical.map_err(words)?,
             scans,
             how,
+            keep,
         })
     }
 
@@ -116,22 +165,21 @@ impl Lifted {
         &self.how
     }
 
-    /// The lives of all keys up to a position.
+    /// The lives of all keys up to a position; None where some groups are so large that their aggregates must be kept as tables.
     pub(super) async fn lives(
         &self,
         engine: &Engine,
         compiled: &Compiled,
         until: Commit,
-    ) -> Result<Lives, JudgeError> {
-        let history = &engine.view().history;
+    ) -> Result<Option<Lives>, JudgeError> {
         let mut lifetimes = Vec::new();
         for scan in &self.scans {
-            lifetimes.push(scan.lifetimes(history, until)?);
+            lifetimes.push(scan.lifetimes(engine, until).await?);
         }
         match &self.how {
             How::Rows => {
                 let lifetimes = lifetimes.pop().expect("row by row means one table");
-                self.rows(engine, compiled, lifetimes).await
+                self.rows(engine, compiled, lifetimes).await.map(Some)
             }
             How::Keys(locality) => self.keys(engine, compiled, locality, lifetimes).await,
         }
@@ -151,7 +199,7 @@ impl Lifted {
             let numbers = (start..end).map(|at| i64::try_from(at).expect("fewer than 2^32"));
             let batch = lifetimes.batch.slice(start, end - start);
             let columns = batch.columns().to_vec();
-            self.fill(0, columns, numbers.collect());
+            self.scans[0].fill(columns, numbers.collect());
             let lived = |number: i64| {
                 let at = usize::try_from(number).ok()?;
                 Some((*lifetimes.born.get(at)?, *lifetimes.died.get(at)?))
@@ -177,7 +225,7 @@ impl Lifted {
         compiled: &Compiled,
         locality: &Locality,
         lifetimes: Vec<Lifetimes>,
-    ) -> Result<Lives, JudgeError> {
+    ) -> Result<Option<Lives>, JudgeError> {
         let column_at = |scan: usize, column: usize| {
             let read = &self.scans[scan].projection;
             let at = read.iter().position(|&have| have == column);
@@ -185,12 +233,17 @@ impl Lifted {
         };
         let mut scans = Scans::new(&locality.scans, lifetimes, &column_at)?;
         let pairs = scans.pairs();
+        let versions: usize = scans.all.iter().map(|scan| scan.born.len()).sum();
+        if self.keep == Keep::WholeTables && scans.cost(&pairs) > HOT_ROWS + HOT_FACTOR * versions {
+            return Ok(None);
+        }
         let mut spans = Spans::new(compiled);
         let mut rest: &[Pair] = &pairs;
         while !rest.is_empty() {
             let (emitted, taken) = scans.emit(rest);
             for (at, rows) in emitted.into_iter().enumerate() {
-                self.fill_emitted(at, &scans, rows)?;
+                let columns = &scans.all[at].columns;
+                self.scans[at].fill_versions(columns, rows.versions, rows.commits)?;
             }
             let anchors = &mut scans.anchors;
             self.run(engine, &mut |batch| {
@@ -211,29 +264,10 @@ impl Lifted {
             rest = &rest[taken..];
         }
         let states: BTreeSet<Commit> = pairs.iter().map(|&pair| pairs::commit_of(pair)).collect();
-        Ok(Lives {
+        Ok(Some(Lives {
             spans: spans.finish(),
             states: states.len() as u64,
-        })
-    }
-
-    fn fill_emitted(&self, at: usize, scans: &Scans, rows: Emitted) -> Result<(), JudgeError> {
-        let versions = UInt32Array::from(rows.versions);
-        let columns = scans.all[at].columns.iter();
-        let columns = columns.map(|column| take(column, &versions, None));
-        let columns = columns
-            .collect::<Result<_, _>>()
-            .map_err(JudgeError::engine)?;
-        self.fill(at, columns, rows.commits);
-        Ok(())
-    }
-
-    fn fill(&self, at: usize, mut columns: Vec<ArrayRef>, commits: Vec<i64>) {
-        let slot = &self.scans[at].slot;
-        columns.push(Arc::new(Int64Array::from(commits)));
-        let batch = RecordBatch::try_new(Arc::clone(slot.schema()), columns)
-            .expect("the columns are those of the slot");
-        slot.fill(batch);
+        }))
     }
 
     /// Runs the plan on what is in the slots.
@@ -242,15 +276,48 @@ impl Lifted {
         engine: &Engine,
         each: &mut (dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send),
     ) -> Result<(), JudgeError> {
-        // Joins keep their build side in a plan: without the reset a second run would see the rows of the first.
-        let plan = reset_plan_states(Arc::clone(&self.physical)).map_err(JudgeError::engine)?;
-        let mut stream =
-            execute_stream(plan, engine.task()).map_err(super::query::execution_error)?;
-        while let Some(batch) = stream.next().await {
-            each(batch.map_err(super::query::execution_error)?)?;
-        }
-        Ok(())
+        run(engine, &self.physical, each).await
     }
+}
+
+/// Runs a cached plan once more.
+async fn run(
+    engine: &Engine,
+    plan: &Arc<dyn ExecutionPlan>,
+    each: &mut (dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send),
+) -> Result<(), JudgeError> {
+    // Joins keep their build side in a plan: without the reset a second run would see the rows of the first.
+    let plan = reset_plan_states(Arc::clone(plan)).map_err(JudgeError::engine)?;
+    let mut stream = execute_stream(plan, engine.task()).map_err(super::query::execution_error)?;
+    while let Some(batch) = stream.next().await {
+        each(batch.map_err(super::query::execution_error)?)?;
+    }
+    Ok(())
+}
+
+fn words(error: datafusion::error::DataFusionError) -> String {
+    error.strip_backtrace()
+}
+
+/// The locality of a rule's plan.
+fn anchor(plan: &LogicalPlan, compiled: &Compiled) -> Result<Locality, String> {
+    let fields = plan.schema().fields();
+    let position = |name: &String| fields.iter().position(|field| field.name() == name);
+    let key: Vec<usize> = compiled.key.iter().filter_map(position).collect();
+    locality(plan, &key)
+}
+
+/// A plan over nothing but the figures of whole tables is judged as one key at every commit that changed one of them.
+fn of_the_whole(plan: &LogicalPlan, summaries: &[Summary]) -> Option<Locality> {
+    let scans = locality::scans(plan);
+    let of_summary =
+        |scan: &&TableScan| summaries.iter().any(|s| s.name == scan.table_name.table());
+    let only = !scans.is_empty() && scans.iter().all(of_summary);
+    let whole = only && locality::without_limits(plan);
+    whole.then(|| Locality {
+        anchor: Vec::new(),
+        scans: vec![ScanKey::Direct(Vec::new()); scans.len()],
+    })
 }
 
 impl Scan {
@@ -258,20 +325,59 @@ impl Scan {
         let name = &scan.table_name;
         let (schema, table) = (name.schema().unwrap_or("public"), name.table());
         let relation = engine.view().resolve(schema, table);
+        let relation = relation.ok_or("it reads a table that has no history")?;
+        Ok(Scan::over(scan, Origin::Relation(relation)))
+    }
+
+    async fn of_summary(
+        engine: &Engine,
+        scan: &TableScan,
+        summary: &Summary,
+    ) -> Result<Self, String> {
+        let inner = locality::scans(&summary.delta);
+        let [inner] = inner.as_slice() else {
+            return Err("an aggregate over several tables".into());
+        };
+        let source = Scan::new(engine, inner)?;
+        let lifted = lift(&summary.delta, &mut |_| {
+            provider_as_source(Arc::new(SlotTable(Arc::clone(&source.slot))))
+        });
+        let delta = engine.physical(&lifted.map_err(words)?).await;
+        let kept = Kept {
+            summary: summary.clone(),
+            delta: delta.map_err(words)?,
+            scan: source,
+        };
+        Ok(Scan::over(scan, Origin::Summary(Box::new(kept))))
+    }
+
+    fn over(scan: &TableScan, origin: Origin) -> Self {
         let whole = scan.source.schema();
         let projection = match &scan.projection {
             Some(projection) => projection.clone(),
             None => (0..whole.fields().len()).collect(),
         };
-        Ok(Scan {
-            relation: relation.ok_or("it reads a table that has no history")?,
+        Scan {
+            origin,
             slot: Slot::new(&whole, &projection),
             projection,
-        })
+        }
     }
 
-    fn lifetimes(&self, history: &History, until: Commit) -> Result<Lifetimes, JudgeError> {
-        let lifetimes = match &self.relation {
+    async fn lifetimes(&self, engine: &Engine, until: Commit) -> Result<Lifetimes, JudgeError> {
+        match &self.origin {
+            Origin::Relation(named) => self.rows_of(named, &engine.view().history, until),
+            Origin::Summary(kept) => kept.lifetimes(engine, until, &self.projection).await,
+        }
+    }
+
+    fn rows_of(
+        &self,
+        named: &Named,
+        history: &History,
+        until: Commit,
+    ) -> Result<Lifetimes, JudgeError> {
+        let lifetimes = match named {
             Named::Table(table, relation) => {
                 history.lifetimes(*table, relation, &self.projection, until)
             }
@@ -286,6 +392,52 @@ impl Scan {
                 )))
             }
         }
+    }
+
+    fn fill(&self, mut columns: Vec<ArrayRef>, commits: Vec<i64>) {
+        columns.push(Arc::new(Int64Array::from(commits)));
+        let batch = RecordBatch::try_new(Arc::clone(self.slot.schema()), columns)
+            .expect("the columns are those of the slot");
+        self.slot.fill(batch);
+    }
+
+    /// Fills the slot with versions, each at a commit.
+    fn fill_versions(
+        &self,
+        columns: &[ArrayRef],
+        versions: Vec<u32>,
+        commits: Vec<i64>,
+    ) -> Result<(), JudgeError> {
+        let versions = UInt32Array::from(versions);
+        let columns = columns.iter().map(|column| take(column, &versions, None));
+        let columns = columns.collect::<Result<_, _>>();
+        self.fill(columns.map_err(JudgeError::engine)?, commits);
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// The versions of the summary's rows, with the columns that are read.
+    async fn lifetimes(
+        &self,
+        engine: &Engine,
+        until: Commit,
+        columns: &[usize],
+    ) -> Result<Lifetimes, JudgeError> {
+        let Origin::Relation(named) = &self.scan.origin else {
+            unreachable!("a summary is made of rows")
+        };
+        let lifetimes = self.scan.rows_of(named, &engine.view().history, until)?;
+        let (versions, marks) = summary::marks(&lifetimes);
+        self.scan
+            .fill_versions(lifetimes.batch.columns(), versions, marks)?;
+        let mut batches = Vec::new();
+        run(engine, &self.delta, &mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })
+        .await?;
+        summary::add_up(&self.summary, &batches, columns)
     }
 }
 

@@ -86,7 +86,8 @@ impl Scans {
                     own_column,
                 } => {
                     let mut values = Dictionary::default();
-                    let own = values.number(&[column(at, *own_column)], lifetimes[at].born.len())?;
+                    let own =
+                        values.number(&[column(at, *own_column)], lifetimes[at].born.len())?;
                     let theirs = values.number(
                         &[column(*source, *source_column)],
                         lifetimes[*source].born.len(),
@@ -145,6 +146,17 @@ impl Scans {
         anchors.sort_unstable();
         anchors.dedup();
         anchors
+    }
+
+    /// About how many rows of directly reached scans judging all pairs emits.
+    pub(super) fn cost(&self, pairs: &[Pair]) -> usize {
+        let runs = pairs.chunk_by(|&a, &b| key_of(a) == key_of(b));
+        let cost = |run: &[Pair]| {
+            let versions = |(_, scan): (usize, &Scanned)| scan.by_own.of(key_of(run[0])).len();
+            // A version is seen at about half of its key's commits.
+            run.len() * self.direct().map(versions).sum::<usize>() / 2
+        };
+        runs.map(cost).sum()
     }
 
     /// How many scans lie between a scan and the anchor.

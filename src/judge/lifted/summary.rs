@@ -241,7 +241,9 @@ impl Versions {
         for at in 0..summary.groups {
             let array = match deltas.groups.get(at) {
                 Some(group) => take(group, &rows, None).map_err(JudgeError::engine)?,
-                None => datafusion::arrow::array::new_empty_array(summary.schema.field(at).data_type()),
+                None => {
+                    datafusion::arrow::array::new_empty_array(summary.schema.field(at).data_type())
+                }
             };
             arrays.push(array);
         }
