@@ -29,7 +29,7 @@ pub(super) fn is_event(object: &RawObject<'_>) -> bool {
 fn is_marker(object: &RawObject<'_>) -> bool {
     let has = |name: &str| object.raw(name).is_some();
     let is_boundary = has("status") && has("id");
-    let is_heartbeat = object.0.iter().all(|(key, _)| key == "ts_ms");
+    let is_heartbeat = has("ts_ms") && object.0.len() == 1;
     !has("op") && (is_boundary || is_heartbeat)
 }
 
