@@ -5,6 +5,7 @@
 //! engine or needs what is not known is `unknown` with the reason, and the others are judged (invariants 4, 5 and 10). DataFusion
 //! is named in this module and in `plan` only.
 
+mod ask;
 mod catalog;
 mod checked;
 mod collect;
@@ -13,9 +14,12 @@ mod functions;
 mod guard;
 mod life;
 mod metric;
+mod mistakes;
+mod positions;
 mod query;
 mod texts;
 
+pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
 
 use std::sync::Arc;
