@@ -78,6 +78,12 @@ pub mod bisect;
 // A run's report as text, JSON, JUnit, SARIF, annotations or Markdown.
 pub mod report;
 
+// Answers of queries as text, JSON, JSON Lines, CSV or Parquet.
+pub mod answer;
+
+// Rows that differ between two states.
+pub mod diff;
+
 // Finds out what a source is and reads it; makes synthetic ones.
 pub mod source;
 

@@ -16,8 +16,8 @@ use crate::judge::{Judge, Limits, Options};
 use crate::report::{self, Format};
 use crate::rule::{Rule, Severity};
 use crate::source::SourceError;
-use crate::state::{History, Origin};
-use crate::verdict::{At, CheckReport, Violation, redact};
+use crate::state::History;
+use crate::verdict::{CheckReport, Violation, redact};
 
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
@@ -144,7 +144,7 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     bar.finish_and_clear();
     let mut report = CheckReport {
         source: arguments.source.join(" "),
-        at: at(&history, options.position),
+        at: inputs::at(&history, options.position),
         outcomes,
         expired,
         fail_on: arguments.fail_on,
@@ -171,16 +171,6 @@ fn options(arguments: &CheckArgs, history: &History) -> Result<Options, Stop> {
         now_us: arguments.now,
         sample,
     })
-}
-
-fn at(history: &History, position: u32) -> At {
-    if history.origin == Origin::SingleState {
-        return At::default();
-    }
-    At {
-        commit: Some(position),
-        meta: history.meta(position).cloned().unwrap_or_default(),
-    }
 }
 
 /// The day that decides what has expired: that of `--now`, else of the clock.

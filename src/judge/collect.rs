@@ -415,7 +415,7 @@ fn columns(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, Judge
 }
 
 /// Dictionaries and views are unpacked: keys of equal values must have equal bytes, whatever the file's encoding.
-fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
+pub(super) fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
     let target = match array.data_type() {
         ArrowType::Dictionary(_, values) => (**values).clone(),
         ArrowType::Utf8View | ArrowType::LargeUtf8 => ArrowType::Utf8,

@@ -5,6 +5,7 @@
 //! engine or needs what is not known is `unknown` with the reason, and the others are judged (invariants 4, 5 and 10). DataFusion
 //! is named in this module and in `plan` only.
 
+mod ask;
 mod catalog;
 mod checked;
 mod collect;
@@ -15,9 +16,12 @@ mod life;
 mod lifted;
 mod lives;
 mod metric;
+mod mistakes;
+mod positions;
 mod query;
 mod texts;
 
+pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
 pub use lives::{Life, Lives, Looked};
 

@@ -112,6 +112,12 @@ pub enum Plan {
     Refused(String),
 }
 
+/// Why a query calls what no query may call (its cost has no bound, or its answer changes without a write); None where it does not.
+/// The function's name stands in backticks.
+pub fn forbidden_call(query: &datafusion::sql::sqlparser::ast::Query) -> Option<String> {
+    scope::forbidden_function(query)
+}
+
 /// Compiles a rule against a schema. Checks of writes look at commits from `since` on only.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ mod jsonl;
 mod junit;
 mod markdown;
 mod sarif;
-mod table;
+pub(crate) mod table;
 mod text;
 
 #[cfg(test)]
@@ -29,6 +29,8 @@ use serde_json::{Map, Value};
 
 use crate::escape;
 use crate::verdict::{At, CheckReport, Outcome, Verdict, Violation};
+
+pub(crate) use json::at as position_json;
 
 /// How a report is written (`--format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,7 +214,7 @@ fn bounded(text: &str) -> String {
 
 /// A value as people read it, on one line: NULL, numbers as they are, text without quotes unless it could be mistaken for
 /// something else, lists and objects as JSON.
-fn value(value: &Value) -> String {
+pub(crate) fn value(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::String(text) if needs_quotes(text) => shown(&format!("\"{}\"", bounded(text))),
@@ -258,7 +260,7 @@ fn evidence_beyond_key(violation: &Violation) -> Map<String, Value> {
 }
 
 /// `48120` as `48,120`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -271,7 +273,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// `1 violation`, `37 violations`.
-fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!(
         "{} {noun}{}",
         grouped(number),
@@ -436,7 +438,7 @@ fn guard_commands(text: String) -> String {
 
 /// JSON text that is harmless where it is printed: characters that move a terminal's cursor, turn its direction, or begin
 /// a command of a build server are written as `\u` escapes, which every reader turns back.
-fn safe_json(text: &str) -> String {
+pub(crate) fn safe_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut previous = ' ';
     for c in text.chars() {
