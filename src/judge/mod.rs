@@ -14,6 +14,7 @@ mod guard;
 mod life;
 mod metric;
 mod query;
+mod sums;
 mod texts;
 
 pub use engine::Limits;
