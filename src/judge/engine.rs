@@ -16,7 +16,7 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -97,6 +97,7 @@ pub(super) struct Workshop {
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
     functions: Vec<Arc<ScalarUDF>>,
+    aggregates: Vec<Arc<AggregateUDF>>,
 }
 
 impl Workshop {
@@ -124,6 +125,7 @@ impl Workshop {
             runtime,
             config,
             functions: super::functions::all(),
+            aggregates: super::sums::all(),
         })
     }
 
@@ -189,12 +191,20 @@ impl Workshop {
             .with_table_functions(std::collections::HashMap::new())
             .with_execution_props(clock);
         let mut state = adapt(builder).build();
+        use datafusion::execution::FunctionRegistry;
         for function in &self.functions {
-            use datafusion::execution::FunctionRegistry;
             state
                 .register_udf(Arc::clone(function))
                 .expect("functions can be registered in a new state");
         }
+        for aggregate in &self.aggregates {
+            state
+                .register_udaf(Arc::clone(aggregate))
+                .expect("aggregates can be registered in a new state");
+        }
+        state
+            .register_function_rewrite(Arc::new(super::sums::Negation))
+            .expect("rewrites can be registered in a new state");
         Engine {
             state,
             positions,

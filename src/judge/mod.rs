@@ -19,6 +19,7 @@ mod metric;
 mod mistakes;
 mod positions;
 mod query;
+mod sums;
 mod texts;
 
 pub use ask::{OutputColumn, QueryError, Sink};

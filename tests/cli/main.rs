@@ -10,3 +10,4 @@ mod place;
 mod positions;
 mod real;
 mod rule_verbs;
+mod sums;

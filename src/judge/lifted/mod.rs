@@ -160,11 +160,6 @@ impl Lifted {
         })
     }
 
-    /// How the plan is fed.
-    pub(super) fn how(&self) -> &How {
-        &self.how
-    }
-
     /// The lives of all keys up to a position; None where some groups are so large that their aggregates must be kept as tables.
     pub(super) async fn lives(
         &self,
