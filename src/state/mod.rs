@@ -10,11 +10,13 @@ mod column;
 mod position;
 mod relation;
 mod versions;
+mod writes;
 
 pub use column::TooWide;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};
+pub use writes::Write;
 
 use std::path::PathBuf;
 
