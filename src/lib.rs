@@ -60,6 +60,9 @@ pub mod timeline;
 // Multi-version tables: the state, the changes and the writes at any position.
 pub mod state;
 
+// What bad writes have in common that good ones have not.
+pub mod factors;
+
 // A rule and a schema become questions to the engine.
 pub mod plan;
 

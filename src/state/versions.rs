@@ -70,7 +70,7 @@ pub struct TableVersions {
     pub(super) died: Vec<Commit>,
     pub(super) events: Vec<Event>,
     /// Identity of rows: the primary key, or all columns where there is none.
-    identity: Vec<usize>,
+    pub(super) identity: Vec<usize>,
     live: HashTable<u32>,
     hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
