@@ -4,6 +4,7 @@
 //! unbroken run of commits after each of which the rule is violated with a share of keys that broke within the range; `first_bad` is the
 //! transaction that began the stretch that is still open at its end.
 
+mod common;
 mod report;
 pub mod run;
 mod stretch;
@@ -11,6 +12,7 @@ mod stretch;
 #[cfg(test)]
 mod tests;
 
+pub use common::common;
 pub use report::{BisectReport, Candidates, FirstBad, Found, RowChange, position, redact};
 pub use stretch::{Certainty, Onset, Pace, Stretch};
 

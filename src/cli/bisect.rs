@@ -170,7 +170,8 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
     let bar = output::progress(prepared.len());
     for rule in &prepared {
         bar.set_message(rule.rule.id.clone());
-        let found = one_rule(&judge, rule, &history, &range, &options);
+        let mut found = one_rule(&judge, rule, &history, &range, &options);
+        found.common = bisect::common(&found, &history, range.bad, &arguments.redact);
         enter(&mut report, found, arguments.rule.contains(&rule.rule.id));
         bar.inc(1);
     }
@@ -196,13 +197,7 @@ fn one_rule(
         Ok(lives) => bisect::locate(rule, &lives, history, &range),
         Err(error) => Err(error.to_string()),
     };
-    let found = found.unwrap_or_else(|reason| Found::unknown(rule, reason));
-    with_common_factors(found)
-}
-
-/// The one place where what bad writes have in common comes in: `found.common` is empty until something fills it here.
-fn with_common_factors(found: Found) -> Found {
-    found
+    found.unwrap_or_else(|reason| Found::unknown(rule, reason))
 }
 
 /// Counts what was found, and keeps it if it has something to say or was asked for.

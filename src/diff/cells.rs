@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn documents_are_compared_by_meaning_and_exactly() {
-        let same = [
+        let equal = [
             (
                 "{\"a\": 1, \"b\": [true, null]}",
                 "{\"b\":[true,null],\"a\":1.0}",
@@ -211,7 +211,7 @@ mod tests {
             ("{\"a\": 1, \"a\": 2}", "{\"a\": 2}"),
             ("-0", "0.00"),
         ];
-        for (a, b) in same {
+        for (a, b) in equal {
             assert!(same(a, b), "{a} {b}");
         }
         let different = [
@@ -238,7 +238,7 @@ mod tests {
             Manner::of(a.0, b.0).compare((a.0, &a.1), (b.0, &b.1))
         };
         let (int, double, real) = (DataType::Int64, DataType::Float64, DataType::Float32);
-        let same = [
+        let equal = [
             ((&numeric, decimal("1.0")), (&numeric, decimal("1.00"))),
             ((&int, Cell::Int(1)), (&numeric, decimal("1.00"))),
             ((&double, Cell::Float(0.1)), (&numeric, decimal("0.1"))),
@@ -256,7 +256,7 @@ mod tests {
                 (&DataType::Text, Cell::Text("7".into())),
             ),
         ];
-        for (a, b) in same {
+        for (a, b) in equal {
             assert_eq!(found(a.clone(), b.clone()), Found::Same, "{a:?} {b:?}");
         }
         assert_eq!(

@@ -282,7 +282,7 @@ fn row_features(subject: &Subject<'_>, sample: &Sample, at: u32, found: &mut Fou
         if names_rows(subject, column) {
             continue;
         }
-        let cell = versions.cell(version, column);
+        let cell = versions.cell(column, version);
         match cell {
             Cell::Unknown => {}
             Cell::Null => found.add(Feature::IsNull(column), at),
@@ -381,7 +381,7 @@ fn thresholds(subject: &Subject<'_>, samples: &[&Sample], found: &mut Found) {
         let mut values: Vec<(Cell, u32)> = (0u32..)
             .zip(samples)
             .filter_map(|(at, sample)| {
-                let cell = versions.cell(sample.after.or(sample.before)?, column);
+                let cell = versions.cell(column, sample.after.or(sample.before)?);
                 let is_value = !matches!(cell, Cell::Unknown | Cell::Null);
                 is_value.then_some((cell, at))
             })

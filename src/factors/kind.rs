@@ -43,7 +43,7 @@ impl Subject<'_> {
         let versions = self.versions();
         self.key
             .iter()
-            .map(|&column| versions.cell(version, column))
+            .map(|&column| versions.cell(column, version))
             .collect()
     }
 }
@@ -143,7 +143,7 @@ impl Kinds {
             for column in changed(versions, one) {
                 let set = values.entry(column).or_default();
                 if let (Some(after), true) = (one.after, set.len() <= STEP_VALUES_MAX) {
-                    set.insert(versions.cell(after, column));
+                    set.insert(versions.cell(column, after));
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Kinds {
                 .told_apart
                 .iter()
                 .filter(|column| changed.contains(column))
-                .map(|&column| (column, versions.cell(after, column)))
+                .map(|&column| (column, versions.cell(column, after)))
                 .collect(),
             None => Vec::new(),
         };

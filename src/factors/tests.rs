@@ -416,7 +416,7 @@ fn the_shop_points_at_the_release() {
     let shipped: HashSet<Cell> = history.tables[shipments]
         .writes(history.head())
         .iter()
-        .filter_map(|write| Some(history.tables[shipments].cell(write.after?, order_id)))
+        .filter_map(|write| Some(history.tables[shipments].cell(order_id, write.after?)))
         .collect();
     let versions = &history.tables[orders];
     let half_an_hour_ago = history.now_at(history.head()).expect("times") - 30 * 60 * 1_000_000;
@@ -424,10 +424,10 @@ fn the_shop_points_at_the_release() {
     let mut judged = HashSet::new();
     for write in versions.writes(history.head()) {
         let Some(after) = write.after else { continue };
-        let id = versions.cell(after, 0);
-        let was = write.before.map(|before| versions.cell(before, status));
+        let id = versions.cell(0, after);
+        let was = write.before.map(|before| versions.cell(status, before));
         // A note that support adds to a paid order pays it no second time.
-        if versions.cell(after, status) == text("paid") && was != Some(text("paid")) {
+        if versions.cell(status, after) == text("paid") && was != Some(text("paid")) {
             judged.insert(vec![id.clone()]);
             let overdue = history.began(write.commit) < Some(half_an_hour_ago);
             if write.commit >= 2651 && overdue && !shipped.contains(&id) {

@@ -2,7 +2,7 @@
 
 use super::column::NO_ROW;
 use super::versions::TableVersions;
-use crate::change::{Cell, Commit, Op};
+use crate::change::{Commit, Op};
 
 /// The net effect of one commit on one row of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,17 +32,6 @@ impl TableVersions {
                 after: version(effect.after),
             })
             .collect()
-    }
-
-    /// Whether a row version is visible at a position.
-    pub fn is_visible(&self, version: u32, position: Commit) -> bool {
-        let (born, died) = (self.born[version as usize], self.died[version as usize]);
-        born <= position && position < died
-    }
-
-    /// A cell of a row version.
-    pub fn cell(&self, version: u32, column: usize) -> Cell {
-        self.columns[column].cell(version)
     }
 
     /// Whether two row versions hold the same value in a column; two that are not known do.
