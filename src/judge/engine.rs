@@ -17,6 +17,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 
@@ -129,6 +130,30 @@ impl Workshop {
         position: Commit,
         now_us: Option<i64>,
     ) -> Engine {
+        self.build(history, position, now_us, |builder| builder)
+    }
+
+    /// An engine whose plans can be lifted: without the optimiser's rule that hides keys behind common subexpressions, and without
+    /// filters that a plan keeps between two runs.
+    pub(super) fn lifting_engine(&self, history: &Arc<History>, position: Commit) -> Engine {
+        let rules = Optimizer::new().rules.into_iter();
+        let rules = rules.filter(|rule| rule.name() != "common_sub_expression_eliminate");
+        let mut config = self.config.clone();
+        config.options_mut().optimizer.enable_dynamic_filter_pushdown = false;
+        self.build(history, position, None, |builder| {
+            builder
+                .with_config(config)
+                .with_optimizer_rules(rules.collect())
+        })
+    }
+
+    fn build(
+        &self,
+        history: &Arc<History>,
+        position: Commit,
+        now_us: Option<i64>,
+        adapt: impl FnOnce(SessionStateBuilder) -> SessionStateBuilder,
+    ) -> Engine {
         let files: Arc<dyn FileTables> = Arc::new(Parquet);
         let view = View::new(Arc::clone(history), position, files);
         let catalogs = MemoryCatalogProviderList::new();
@@ -136,7 +161,7 @@ impl Workshop {
         catalogs.register_catalog(CATALOG.to_owned(), view.catalog());
         let mut clock = ExecutionProps::new();
         clock.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
-        let mut state = SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_config(self.config.clone())
             .with_expr_planners(vec![
                 Arc::new(super::checked::Integers),
@@ -146,8 +171,8 @@ impl Workshop {
             .with_default_features()
             .with_catalog_list(Arc::new(catalogs))
             .with_table_functions(std::collections::HashMap::new())
-            .with_execution_props(clock)
-            .build();
+            .with_execution_props(clock);
+        let mut state = adapt(builder).build();
         for function in &self.functions {
             use datafusion::execution::FunctionRegistry;
             state
@@ -252,6 +277,24 @@ impl Engine {
             asks_now,
             not_known,
         })
+    }
+
+    /// A query's optimised plan, and whether it asks for the time.
+    pub(super) async fn optimized(&self, sql: &str) -> Result<(LogicalPlan, bool)> {
+        let logical = self.state.create_logical_plan(sql).await?;
+        let asks_now = asks_now(&logical)?;
+        Ok((self.state.optimize(&logical)?, asks_now))
+    }
+
+    /// Plans how to run a plan, as it is.
+    pub(super) async fn physical(&self, logical: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let planner = self.state.query_planner();
+        planner.create_physical_plan(logical, &self.state).await
+    }
+
+    /// What running a plan needs.
+    pub(super) fn task(&self) -> Arc<datafusion::execution::TaskContext> {
+        self.state.task_ctx()
     }
 
     /// Starts a planned query.

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
-use super::{Judge, JudgeError, Options, Prepared, Work, guard, metric, query};
+use super::{Judge, JudgeError, Options, Prepared, Work, guard, lifted, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
 use crate::rule::{Check, Rule, Threshold};
+use crate::state::History;
 
 /// The most lives of one rule; more is a limit.
 const LIVES_MAX: usize = 1_000_000;
@@ -69,7 +70,42 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Lives, JudgeError> {
+        if let Some(lives) = self.lives_lifted(prepared, until, options)? {
+            return Ok(lives);
+        }
         self.lives_in_full(prepared, 0, until, options)
+    }
+
+    /// The lives of a rule whose plan is local, from one query over all versions of the rows; None for rules that can only be
+    /// judged in full.
+    ///
+    /// # Errors
+    /// As for [`Judge::lives`].
+    pub fn lives_lifted(
+        &self,
+        prepared: &Prepared,
+        until: Commit,
+        options: &Options,
+    ) -> Result<Option<Lives>, JudgeError> {
+        if !prepared.can_be_lifted(&self.history) {
+            return Ok(None);
+        }
+        let options = Options {
+            position: until,
+            sample: None,
+            ..options.clone()
+        };
+        let work = Work {
+            engine: Arc::new(self.workshop.lifting_engine(&self.history, until)),
+            workshop: self.workshop.clone(),
+            history: Arc::clone(&self.history),
+            rule: Arc::new(prepared.clone()),
+            options,
+        };
+        self.runtime()
+            .block_on(guard::guarded(&self.limits, async move {
+                work.lives_lifted().await
+            }))
     }
 
     /// The same from a later position on: what is bad there begins there.
@@ -135,7 +171,102 @@ fn in_percent(rule: &Rule) -> bool {
     )
 }
 
+impl Prepared {
+    /// Whether it is worth trying: a query over states that does not ask for the time.
+    fn can_be_lifted(&self, history: &History) -> bool {
+        matches!(self.plan, Plan::Query(_))
+            && !self.rule.check.judges_writes()
+            && self
+                .planned
+                .as_ref()
+                .is_some_and(|planned| !planned.asks_now)
+            && history.files.iter().all(Vec::is_empty)
+    }
+}
+
 impl Work {
+    async fn lives_lifted(self) -> Result<Option<Lives>, JudgeError> {
+        let Plan::Query(compiled) = &self.rule.plan else {
+            return Ok(None);
+        };
+        let until = self.options.position;
+        let Some(found) = self.lifted(compiled, until).await? else {
+            return Ok(None);
+        };
+        let mut judged = Vec::new();
+        if in_percent(&self.rule.rule) {
+            let Judged::Query(sql) = &compiled.judged else {
+                return Ok(None);
+            };
+            let Some(counts) = self.lifted_counts(sql, until).await? else {
+                return Ok(None);
+            };
+            judged = counts;
+        }
+        let life = |span: lifted::Span| Life {
+            key: span.key,
+            order: span.order,
+            onset: span.onset,
+            healed: span.healed,
+        };
+        let intervals: Vec<Life> = found.spans.into_iter().map(life).collect();
+        if intervals.len() > LIVES_MAX {
+            return Err(JudgeError::Limit(format!(
+                "more than {LIVES_MAX} violations began and healed"
+            )));
+        }
+        Ok(Some(self.finished(intervals, found.states, judged)))
+    }
+
+    /// The lives of a query's keys; None where it can only be judged in full.
+    async fn lifted(
+        &self,
+        compiled: &Compiled,
+        until: Commit,
+    ) -> Result<Option<lifted::Lives>, JudgeError> {
+        for keep in [lifted::Keep::WholeTables, lifted::Keep::Groups] {
+            let Ok(plan) = lifted::Lifted::plan(&self.engine, compiled, keep).await else {
+                return Ok(None);
+            };
+            match plan.lives(&self.engine, compiled, until).await {
+                Ok(Some(lives)) => return Ok(Some(lives)),
+                Ok(None) => {}
+                // Some state needs what is not known: which one, full judgement finds out.
+                Err(JudgeError::Unknown(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A query that returns one number, after every commit that changed it.
+    async fn lifted_counts(
+        &self,
+        sql: &str,
+        until: Commit,
+    ) -> Result<Option<Vec<(Commit, u64)>>, JudgeError> {
+        let Ok(planned) = self.engine.plan(sql).await else {
+            return Ok(None);
+        };
+        let counted = Compiled {
+            key: planned.output,
+            evidence: Vec::new(),
+            sql: sql.to_owned(),
+            judged: Judged::Returned,
+            impact: false,
+            expand: crate::plan::Expand::None,
+            members: None,
+        };
+        let Some(found) = self.lifted(&counted, until).await? else {
+            return Ok(None);
+        };
+        let count = |span: &lifted::Span| span.key.values().next()?.as_u64();
+        let counts = found.spans.iter();
+        Ok(counts
+            .map(|span| Some((span.onset, count(span)?)))
+            .collect())
+    }
+
     async fn lives(self, from: Commit) -> Result<Lives, JudgeError> {
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),

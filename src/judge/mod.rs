@@ -12,6 +12,7 @@ mod engine;
 mod functions;
 mod guard;
 mod life;
+mod lifted;
 mod lives;
 mod metric;
 mod query;

@@ -155,7 +155,7 @@ pub(super) async fn add_members(
     Ok(())
 }
 
-fn execution_error(error: DataFusionError) -> JudgeError {
+pub(super) fn execution_error(error: DataFusionError) -> JudgeError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => {
             JudgeError::Limit("it needs more memory than --memory-limit allows".into())

@@ -5,10 +5,13 @@
 //! many subjects there are. `sql:` rules and built-in checks take the same road from there.
 
 mod compare;
+pub mod lifting;
+pub mod locality;
 mod ordered_checks;
 mod scope;
 mod state_checks;
 mod subject;
+pub mod summaries;
 mod write_checks;
 
 use datafusion::sql::sqlparser::ast::Expr;

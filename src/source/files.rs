@@ -9,7 +9,7 @@ use crate::change::{Cell, TransactionMeta};
 use crate::diagnostic::{Diagnostic, any_error, nearest};
 use crate::schema::{DataType, Schema, Table, TableName, ddl, value};
 use crate::state::{History, Origin};
-use crate::timeline;
+use crate::timeline::{Entry, Places, Timeline};
 
 /// The largest `schema.sql` that is read.
 const SCHEMA_BYTES_MAX: u64 = 64 << 20;
@@ -235,39 +235,74 @@ pub(super) fn history(
                 .unwrap_or(name);
             plain.ends_with(".ndjson") || plain.ends_with(".jsonl")
         };
-        let mut next = 1;
+        let schema = history.schema.clone();
+        let mut log = Timeline::new(&schema);
+        let mut take = |places: &Places, entry| take(&mut history, &schema, places, entry);
         for file in entries(&changes, is_log)? {
             only_regular(&file)?;
-            next = replay(&mut history, &file, next, diagnostics)?;
+            let input = tabular::open(&file).map_err(SourceError::io(&file))?;
+            log.read(input, &file, diagnostics, &mut take)
+                .map_err(|error| SourceError::Input(vec![error]))?;
         }
+        log.finish(&mut take)
+            .map_err(|error| SourceError::Input(vec![error]))?;
     }
     Ok(history)
 }
 
-fn replay(
+/// Takes one entry of the timeline into the history.
+fn take(
     history: &mut History,
-    file: &Path,
-    next: u32,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<u32, SourceError> {
-    let input = tabular::open(file).map_err(SourceError::io(file))?;
-    let schema = history.schema.clone();
-    timeline::read(input, file, &schema, next, diagnostics, &mut |line, transaction| {
-        history.apply(&transaction).map_err(|(at, contradiction)| {
-            let change = &transaction.changes[at];
-            let table = &schema.tables[change.table];
-            let key = shown_key(table, change);
-            let message = format!(
-                "commit {}, change {}: table {}{key}: {contradiction}",
-                transaction.commit,
-                at + 1,
-                table.name.short(),
-            );
-            Diagnostic::at(file, line, 0, message)
-                .with_hint("the history contradicts itself from here on: a change is missing, repeated or altered")
-        })
+    schema: &Schema,
+    places: &Places,
+    entry: Entry,
+) -> Result<(), Diagnostic> {
+    let transaction = match entry {
+        Entry::Transaction(transaction) => transaction,
+        Entry::Row { table, cells } => return take_row(history, table, &cells, places),
+    };
+    history.apply(&transaction).map_err(|(at, contradiction)| {
+        let change = &transaction.changes[at];
+        let table = &schema.tables[change.table];
+        let key = shown_key(table, change);
+        let message = format!(
+            "commit {}, change {}: table {}{key}: {contradiction}",
+            transaction.commit,
+            at + 1,
+            table.name.short(),
+        );
+        let (file, line) = places.of(at);
+        Diagnostic::at(file, line, 0, message).with_hint(
+            "the history contradicts itself from here on: a change is missing, repeated or altered",
+        )
     })
-    .map_err(|error| SourceError::Input(vec![error]))
+}
+
+/// Takes a row of position 0 that stands among the changes.
+fn take_row(
+    history: &mut History,
+    table: usize,
+    cells: &[Cell],
+    places: &Places,
+) -> Result<(), Diagnostic> {
+    let (file, line) = places.of(0);
+    let name = history.schema.tables[table].name.short();
+    let wrong = |message: &str| Diagnostic::at(file, line, 0, format!("table {name}: {message}"));
+    let versions = &history.tables[table];
+    if !versions.begins_partial() {
+        return Err(
+            wrong("a row of a snapshot among the changes, though there is a snapshot/").with_hint(
+                "position 0 is one of the two: remove snapshot/, or the events with `op: r`",
+            ),
+        );
+    }
+    if versions.holds_key(cells) {
+        return Err(wrong("this row of the snapshot has a key that was there before")
+            .with_hint("a recorder that was started again may deliver a row twice; leave the second one out"));
+    }
+    history
+        .load(table, cells)
+        .map_err(|error| wrong(&error.to_string()))
 }
 
 /// The key that a change names, for people: ` key {"id":4410}`.

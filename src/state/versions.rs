@@ -109,6 +109,16 @@ impl TableVersions {
         self.born.len()
     }
 
+    /// Whether rows may have been there before the first change of their key, because there was no snapshot.
+    pub fn begins_partial(&self) -> bool {
+        self.partial_start
+    }
+
+    /// Whether a row with the primary key of these cells is alive; false in a table without one.
+    pub fn holds_key(&self, cells: &[Cell]) -> bool {
+        !self.table.primary_key.is_empty() && self.find(cells).next().is_some()
+    }
+
     /// The commits that recorded a change of the table, in order.
     pub fn commits(&self) -> impl Iterator<Item = Commit> {
         self.events

@@ -1,96 +1,20 @@
 //! Firstbad's own format: one transaction a line (CONTRACT section 2).
 
-use std::borrow::Cow;
-use std::fmt;
-use std::path::Path;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::line::{Place, RawObject, field, parse_lsn, push_cell, shorten, table_of};
 use crate::change::{Change, Commit, Image, Op, Transaction, TransactionMeta};
 use crate::diagnostic::{Diagnostic, Level, nearest};
 use crate::schema::{Schema, Table, TableName, value};
 
-/// A JSON object as it stands: keys and raw values in order, repetitions included. Values stay text until their column's type is
-/// known, so none passes through a double.
-struct RawObject<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = RawObject<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<Key<'de>>()? {
-                    entries.push((key.0, map.next_value::<&'de RawValue>()?));
-                }
-                Ok(RawObject(entries))
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-/// A key, borrowed unless it has escapes.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Where a mistake is.
-struct Place<'a> {
-    file: &'a Path,
-    line: usize,
-    commit: Option<u64>,
-}
-
-impl Place<'_> {
-    fn error(&self, message: impl fmt::Display) -> Diagnostic {
-        let message = match self.commit {
-            Some(commit) => format!("commit {commit}: {message}"),
-            None => message.to_string(),
-        };
-        Diagnostic::at(self.file, self.line, 0, message)
-    }
-
-    fn json(&self, error: &serde_json::Error) -> Diagnostic {
-        // serde_json's own text ends with a position inside the line (which is its line 1) and may quote a value.
-        let kind = match error.classify() {
-            serde_json::error::Category::Eof => "the line ends in the middle of a JSON value",
-            serde_json::error::Category::Data => "this is not the JSON of a transaction",
-            _ => "this is not valid JSON",
-        };
-        Diagnostic {
-            column: error.column(),
-            ..self.error(kind)
-        }
-    }
-}
-
 /// Reads one line.
 pub(super) fn transaction(
-    text: &str,
-    file: &Path,
-    line: usize,
+    object: &RawObject<'_>,
+    mut place: Place<'_>,
     schema: &Schema,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Transaction, Diagnostic> {
-    let mut place = Place {
-        file,
-        line,
-        commit: None,
-    };
-    let object: RawObject<'_> = serde_json::from_str(text).map_err(|error| place.json(&error))?;
-    place.commit = object
-        .0
-        .iter()
-        .find(|(key, _)| key == "commit")
-        .and_then(|(_, raw)| raw.get().parse().ok());
+    place.commit = object.raw("commit").and_then(|raw| raw.get().parse().ok());
     let mut meta = TransactionMeta::default();
     let mut changes: Option<Vec<RawObject<'_>>> = None;
     let mut seen: Vec<&str> = Vec::new();
@@ -135,30 +59,14 @@ pub(super) fn transaction(
     })
 }
 
-fn field<'a, T: Deserialize<'a>>(
-    place: &Place<'_>,
-    name: &str,
-    expected: &str,
-    raw: &'a RawValue,
-) -> Result<T, Diagnostic> {
-    serde_json::from_str(raw.get()).map_err(|_| place.error(format!("`{name}` is not {expected}")))
-}
-
 fn lsn(place: &Place<'_>, raw: &RawValue) -> Result<Option<String>, Diagnostic> {
     let text: Option<String> = field(place, "lsn", "a text", raw)?;
     match text {
-        Some(text) if !is_lsn(&text) => Err(place.error("`lsn` is no LSN such as 0/16B3748")),
+        Some(text) if parse_lsn(&text).is_none() => {
+            Err(place.error("`lsn` is no LSN such as 0/16B3748"))
+        }
         text => Ok(text),
     }
-}
-
-/// Two hexadecimal numbers of at most 32 bits with a slash between them.
-fn is_lsn(text: &str) -> bool {
-    let hex = |part: &str| {
-        !part.is_empty() && part.len() <= 8 && part.bytes().all(|b| b.is_ascii_hexdigit())
-    };
-    text.split_once('/')
-        .is_some_and(|(high, low)| hex(high) && hex(low))
 }
 
 fn time(place: &Place<'_>, raw: &RawValue) -> Result<Option<i64>, Diagnostic> {
@@ -192,13 +100,6 @@ fn change(
     schema: &Schema,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Change, Diagnostic> {
-    let get = |name: &str| {
-        record
-            .0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, raw)| *raw)
-    };
     for (key, _) in &record.0 {
         let known = ["table", "op", "key", "before", "after"];
         if !known.contains(&&**key) {
@@ -206,14 +107,13 @@ fn change(
         }
     }
     let text = |name: &str| -> Result<String, Diagnostic> {
-        let raw =
-            get(name).ok_or_else(|| place.error(format!("change {ordinal} has no `{name}`")))?;
+        let raw = record
+            .raw(name)
+            .ok_or_else(|| place.error(format!("change {ordinal} has no `{name}`")))?;
         field(place, name, "a text", raw)
     };
     let name = TableName::parse(&text("table")?);
-    let table_index = schema
-        .table_index(&name)
-        .ok_or_else(|| unknown_table(place, &name, schema))?;
+    let table_index = table_of(place, schema, &name)?;
     let table = &schema.tables[table_index];
     let op = match text("op")?.as_str() {
         "insert" => Op::Insert,
@@ -230,7 +130,7 @@ fn change(
         }
     };
     let image = |name: &str| -> Result<Option<Image>, Diagnostic> {
-        match get(name).filter(|raw| raw.get() != "null") {
+        match record.get(name) {
             None => Ok(None),
             Some(raw) => {
                 let row: RawObject<'_> = field(place, name, "a JSON object of columns", raw)?;
@@ -259,19 +159,6 @@ fn change(
     }
 }
 
-fn unknown_table(place: &Place<'_>, name: &TableName, schema: &Schema) -> Diagnostic {
-    let known: Vec<String> = schema
-        .tables
-        .iter()
-        .map(|table| table.name.short())
-        .collect();
-    let diagnostic = place.error(format!("unknown table `{}`", shorten(&name.short())));
-    match nearest(&name.short(), known.iter().map(String::as_str)) {
-        Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
-        None => diagnostic.with_hint("add its CREATE TABLE to schema.sql"),
-    }
-}
-
 fn image_of(
     place: &Place<'_>,
     table: &Table,
@@ -280,34 +167,9 @@ fn image_of(
 ) -> Result<Image, Diagnostic> {
     let mut image: Image = Vec::with_capacity(row.0.len());
     for (name, raw) in &row.0 {
-        let short = table.name.short();
-        let Some(at) = table.column_index(name) else {
-            let diagnostic = place.error(format!(
-                "table {short}: unknown column `{}` in `{part}`",
-                shorten(name)
-            ));
-            let known = table.columns.iter().map(|column| column.name.as_str());
-            return Err(match nearest(name, known) {
-                Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
-                None => diagnostic.with_hint("schema.sql does not have it"),
-            });
-        };
-        if image.iter().any(|(have, _)| *have == at) {
-            return Err(place.error(format!(
-                "table {short}: column `{name}` is there twice in `{part}`"
-            )));
-        }
-        let cell = value::parse_json(&table.columns[at].data_type, raw.get()).map_err(|error| {
-            place.error(format!(
-                "table {short}: column `{name}` in `{part}`: {error}"
-            ))
+        push_cell(place, table, part, &mut image, name, raw, |at| {
+            value::parse_json(&table.columns[at].data_type, raw.get())
         })?;
-        image.push((at, cell));
     }
     Ok(image)
-}
-
-/// A foreign name in a message has a limit.
-fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
 }
