@@ -172,9 +172,11 @@ fn in_percent(rule: &Rule) -> bool {
 }
 
 impl Prepared {
-    /// Whether it is worth trying: a query over states that does not ask for the time.
+    /// Whether it is worth trying: a query over several states that does not ask for the time. A source without changes has one state, and
+    /// only full judgement knows which relations it lacks.
     fn can_be_lifted(&self, history: &History) -> bool {
-        matches!(self.plan, Plan::Query(_))
+        history.has_changes()
+            && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
             && self
                 .planned

@@ -4,6 +4,7 @@
 
 mod fragments;
 mod judge;
+mod lives;
 mod rng;
 mod rules;
 mod sides;
