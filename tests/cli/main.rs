@@ -10,3 +10,5 @@ mod place;
 mod positions;
 mod real;
 mod rule_verbs;
+mod stream_forms;
+mod streams;
