@@ -3,7 +3,7 @@
 //! Version 1 has one object a transaction (`{"xid": …, "nextlsn": …, "timestamp": …, "change": […]}`), version 2 a line each for
 //! begin, change, message and commit (`{"action": "I", …}`). Values are JSON numbers, booleans and null, or Postgres' text in a string;
 //! bytea is hexadecimal without `\x`. A column that is left out (an unchanged TOAST value, a column outside the replica identity) is
-//! not known. Source: <https://github.com/eulerto/wal2json>.
+//! not known; only the old row of a table without a primary key is whole, without its NULLs. Source: <https://github.com/eulerto/wal2json>.
 
 use serde_json::value::RawValue;
 
@@ -151,9 +151,17 @@ fn finish(
     declared: &Table,
     table: usize,
     op: Op,
-    before: Option<Image>,
+    mut before: Option<Image>,
     after: Option<Image>,
 ) -> Result<Change, Diagnostic> {
+    if let Some(before) = before.as_mut().filter(|_| declared.primary_key.is_empty()) {
+        // The old row is there as a whole, but the plugin leaves its NULLs out.
+        for column in 0..declared.columns.len() {
+            if !before.iter().any(|(named, _)| *named == column) {
+                before.push((column, Cell::Null));
+            }
+        }
+    }
     if op == Op::Delete && before.as_ref().is_none_or(Vec::is_empty) {
         let message = format!(
             "table {}: a delete that does not say which row",

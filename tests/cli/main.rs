@@ -11,3 +11,5 @@ mod positions;
 mod real;
 mod rule_verbs;
 mod sums;
+mod stream_forms;
+mod streams;
