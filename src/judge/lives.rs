@@ -272,8 +272,15 @@ impl Work {
     async fn lives(self, from: Commit) -> Result<Lives, JudgeError> {
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),
-            // A schema has no history: what is wrong with it was wrong at the start.
-            Plan::Shape { .. } => self.lives_of_states(&[from]).await,
+            // A schema has no history: what is wrong with it was wrong at the start. Only the number of subjects changes.
+            Plan::Shape { .. } => {
+                let last = match in_percent(&self.rule.rule) {
+                    true => self.options.position,
+                    false => from,
+                };
+                let positions: Vec<Commit> = (from..=last).collect();
+                self.lives_of_states(&positions).await
+            }
             Plan::Query(compiled) if self.rule.rule.check.judges_writes() => {
                 self.lives_of_writes(compiled).await
             }
