@@ -60,13 +60,15 @@ fn as_csv(cluster: &Cluster, database: &str) -> Place {
     place
 }
 
-/// Rows of all tables, without the table whose computed column dumps leave out.
+/// Rows of all tables. A dump leaves out what Postgres computes: there it is not known.
 fn shown(place: &Place, what: &str) -> Vec<String> {
-    let lines = rows_of(&opened(place, what), 0);
+    const COMPUTED: [&str; 2] = ["  public.calc 1|21|∅", "  not known: [0, 0, 1]"];
+    let mut lines = rows_of(&opened(place, what), 0);
+    if what != "csv" {
+        assert_eq!(lines[..2], COMPUTED, "{what}");
+    }
+    lines.drain(..2);
     lines
-        .into_iter()
-        .filter(|line| !line.contains("public.calc"))
-        .collect()
 }
 
 #[test]
@@ -273,7 +275,7 @@ fn mistakes_have_their_place_and_no_value() {
         .run(&["check", "d"])
         .refused(&["d/a.sql:4", "not written in UTF-8", "--encoding=UTF8"]);
     whole.write("d/a.sql", text.replace("    a text\n", "    a text,\n"));
-    whole.run(&["check", "d"]).refused(&["d/a.sql:8"]);
+    whole.run(&["check", "d"]).refused(&["d/a.sql:7", "comma"]);
     whole.write("d/a.sql", format!("\\connect a\n{text}\\connect b\n{text}"));
     whole
         .run(&["check", "d"])
@@ -326,11 +328,11 @@ fn spoiled_dumps_never_panic() {
         let mut rng = crate::stream_forms::Rng::new(seed);
         let mut bytes = text.clone().into_bytes();
         for _ in 0..=rng.below(3) {
-            let at = rng.below(bytes.len());
+            let at = rng.below(bytes.len().max(1));
             let end = (at + rng.below(30)).min(bytes.len());
             match rng.below(4) {
-                0 => bytes.truncate(at.max(1)),
-                1 => bytes[at] = *rng.pick(b"\0'\"$\\;(\n\t\xff-"),
+                0 => bytes.truncate(at),
+                1 if at < bytes.len() => bytes[at] = *rng.pick(b"\0'\"$\\;(\n\t\xff-"),
                 2 => drop(bytes.drain(at..end)),
                 _ => {
                     let again: Vec<u8> = bytes[at..end].to_vec();

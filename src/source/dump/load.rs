@@ -23,6 +23,7 @@ struct Declarations {
     lines: Vec<usize>,
     partitions: HashMap<TableName, TableName>,
     search_path: String,
+    connected: bool,
 }
 
 impl Declarations {
@@ -41,6 +42,17 @@ impl Declarations {
         self.text.push_str(";\n");
         self.lines.push(line);
         self.settings(text, line)
+    }
+
+    /// Takes a command to psql. A second database has tables of the same names.
+    fn command(&mut self, text: &str, line: usize) -> Result<(), Fault> {
+        let word = text.split_whitespace().next().unwrap_or("");
+        let connects = word == "\\connect" || word == "\\c";
+        if connects && std::mem::replace(&mut self.connected, true) {
+            return Err(Fault::new(line, "the dump holds more than one database")
+                .with_hint("dump one database, with pg_dump instead of pg_dumpall"));
+        }
+        Ok(())
     }
 
     /// What decides how the rest of the dump is read.
@@ -159,8 +171,12 @@ pub(super) fn declared(
     let mut scanner = Scanner::new(input);
     let mut read = || -> Result<(), Fault> {
         while let Some(piece) = scanner.next()? {
-            let Piece::Statement { text, line } = piece else {
-                continue;
+            let (text, line) = match piece {
+                Piece::Statement { text, line } => (text, line),
+                Piece::Command { text, line } => {
+                    found.command(&text, line)?;
+                    continue;
+                }
             };
             match holder(&text).map_err(|wrong| Fault::new(line, wrong))? {
                 None => found.take(&text, line)?,
@@ -212,7 +228,6 @@ pub(super) struct Loader<'a> {
     /// The dump's own schema, as far as it was declared when its first rows came.
     own: Option<Schema>,
     warned: BTreeSet<String>,
-    connected: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -230,7 +245,6 @@ impl<'a> Loader<'a> {
             declarations: Declarations::default(),
             own: None,
             warned: BTreeSet::new(),
-            connected: false,
         }
     }
 
@@ -241,7 +255,10 @@ impl<'a> Loader<'a> {
             let piece = scanner.next().map_err(|fault| self.place.fault(fault))?;
             match piece {
                 None => return Ok(()),
-                Some(Piece::Command { text, line }) => self.command(&text, line),
+                Some(Piece::Command { text, line }) => self
+                    .declarations
+                    .command(&text, line)
+                    .map_err(|fault| self.wrong(fault)),
                 Some(Piece::Statement { text, line }) => self.statement(&text, line, &mut scanner),
             }?;
         }
@@ -249,22 +266,6 @@ impl<'a> Loader<'a> {
 
     fn wrong(&self, fault: Fault) -> SourceError {
         self.place.fault(fault)
-    }
-
-    /// A second database has tables of the same names.
-    fn command(&mut self, text: &str, line: usize) -> Result<(), SourceError> {
-        let word = text.split_whitespace().next().unwrap_or("");
-        if word != "\\connect" && word != "\\c" {
-            return Ok(());
-        }
-        if std::mem::replace(&mut self.connected, true) {
-            let message = "the dump holds more than one database";
-            return Err(self.wrong(
-                Fault::new(line, message)
-                    .with_hint("dump one database, with pg_dump instead of pg_dumpall"),
-            ));
-        }
-        Ok(())
     }
 
     fn statement(
