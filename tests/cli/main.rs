@@ -1,6 +1,7 @@
 //! The program as its users meet it: arguments, files, output, exit codes. What is tested stands in CONTRACT sections 1, 2, 4 and 5.
 
 mod baseline;
+mod dumps;
 mod exits;
 mod formats;
 mod histories;
@@ -8,8 +9,10 @@ mod inputs;
 mod life;
 mod place;
 mod positions;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod real;
 mod rule_verbs;
-mod sums;
 mod stream_forms;
 mod streams;
+mod sums;
