@@ -1,14 +1,18 @@
-# firstbad: everything that a developer or a CI job runs. Needs Rust (and a C compiler for zstd), nothing else.
+# firstbad: everything that a developer or a CI job runs. Needs Rust and a C compiler (for zstd); `make test` sees to the rest.
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: test lint bench fixtures soak deny
+.PHONY: test lint bench fixtures soak deny postgres
 
-# All tests. Nothing needs a server.
-test:
+# All tests. Some start PostgreSQL servers of their own, reached by sockets in their own directories alone.
+test: postgres
 	$(CARGO) test --locked
+
+# PostgreSQL's server programs: installed when they are missing and that is possible.
+postgres:
+	@tests/support/postgres.sh
 
 # Format, clippy, docs and licences; warnings are errors.
 lint: deny

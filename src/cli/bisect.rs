@@ -46,7 +46,7 @@ pub(super) struct BisectArgs {
     /// The time that stands for now [default: the last commit's]
     #[arg(long, value_name = "TIME", value_parser = inputs::time)]
     now: Option<i64>,
-    /// A position known to be good: what is bad there was bad before [default: #0]
+    /// A position known to be good: what is bad there was bad before [default: position 0]
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     good: Option<String>,
     /// A position known to be bad: the same as --at
