@@ -78,6 +78,7 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
     match error {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
+        SourceError::Tool { message, hint } => output::missing_tool(message, hint),
         SourceError::Io { path, source } => {
             output::world(&format!("cannot read {}", path.display()), source)
         }

@@ -96,6 +96,12 @@ pub(super) fn world(message: &str, error: &dyn std::error::Error) -> Stop {
     Stop { code: exit::WORLD }
 }
 
+/// One message about a program that is not installed.
+pub(super) fn missing_tool(message: &str, hint: &str) -> Stop {
+    let _ = wrong_argument(message, Some(hint));
+    Stop { code: exit::WORLD }
+}
+
 /// Writes the engine's log to stderr with `-vv`. It never holds row values: the engine logs plans, not data.
 pub(super) fn start_log(verbose: u8) {
     if verbose >= 2 {

@@ -12,7 +12,7 @@ use crate::state::{History, Origin};
 use crate::timeline::{Entry, Places, Timeline};
 
 /// The largest `schema.sql` that is read.
-const SCHEMA_BYTES_MAX: u64 = 64 << 20;
+pub(super) const SCHEMA_BYTES_MAX: u64 = 64 << 20;
 
 /// Table files of a directory, in name order; files of other kinds are left alone.
 pub(super) fn table_files(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
@@ -29,7 +29,7 @@ pub(super) fn table_files(directory: &Path) -> Result<Vec<PathBuf>, SourceError>
 }
 
 /// Refuses what has a data file's name and is none: left out, its table would seem to be empty; opened, a pipe would never end.
-fn only_regular(path: &Path) -> Result<(), SourceError> {
+pub(super) fn only_regular(path: &Path) -> Result<(), SourceError> {
     if path.is_file() {
         return Ok(());
     }
@@ -71,6 +71,7 @@ pub(super) fn schema(root: &Path, kind: &Kind) -> Result<(Schema, Vec<Diagnostic
             all
         }
         Kind::Files(files) => files.clone(),
+        Kind::Dumps(_) | Kind::Dump(_) => Vec::new(),
     };
     let path = match kind {
         // Files that are named one by one have the schema beside them, if any.
@@ -80,28 +81,8 @@ pub(super) fn schema(root: &Path, kind: &Kind) -> Result<(Schema, Vec<Diagnostic
         },
         _ => root.join("schema.sql"),
     };
-    if path.symlink_metadata().is_ok() {
-        only_regular(&path)?;
-        let size = std::fs::metadata(&path)
-            .map_err(SourceError::io(&path))?
-            .len();
-        if size > SCHEMA_BYTES_MAX {
-            let message = format!("schema.sql is larger than {} MiB", SCHEMA_BYTES_MAX >> 20);
-            return Err(SourceError::Input(vec![Diagnostic::file(&path, message)]));
-        }
-        let bytes = std::fs::read(&path).map_err(SourceError::io(&path))?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            SourceError::Input(vec![Diagnostic::file(
-                &path,
-                "this file is not valid UTF-8",
-            )])
-        })?;
-        let (schema, diagnostics) = ddl::parse(&text, &path);
-        return if any_error(&diagnostics) {
-            Err(SourceError::Input(diagnostics))
-        } else {
-            Ok((schema, diagnostics))
-        };
+    if let Some(declared) = schema_file(&path)? {
+        return Ok(declared);
     }
     if files.is_empty() {
         let shown = crate::escape::terminal(&root.display().to_string());
@@ -112,6 +93,32 @@ pub(super) fn schema(root: &Path, kind: &Kind) -> Result<(Schema, Vec<Diagnostic
     }
     files.dedup();
     from_files(&files)
+}
+
+/// The schema that a `schema.sql` declares; None where there is no such file.
+pub(super) fn schema_file(path: &Path) -> Result<Option<(Schema, Vec<Diagnostic>)>, SourceError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    only_regular(path)?;
+    let size = std::fs::metadata(path)
+        .map_err(SourceError::io(path))?
+        .len();
+    if size > SCHEMA_BYTES_MAX {
+        let message = format!("schema.sql is larger than {} MiB", SCHEMA_BYTES_MAX >> 20);
+        return Err(SourceError::Input(vec![Diagnostic::file(path, message)]));
+    }
+    let bytes = std::fs::read(path).map_err(SourceError::io(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let message = "this file is not valid UTF-8";
+        SourceError::Input(vec![Diagnostic::file(path, message)])
+    })?;
+    let (schema, diagnostics) = ddl::parse(&text, path);
+    if any_error(&diagnostics) {
+        Err(SourceError::Input(diagnostics))
+    } else {
+        Ok(Some((schema, diagnostics)))
+    }
 }
 
 /// A schema from table files: the first file of a table says its columns, later ones may add more.

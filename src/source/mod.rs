@@ -3,6 +3,7 @@
 pub mod synthetic;
 pub mod tabular;
 
+mod dump;
 mod files;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,14 @@ pub enum SourceError {
         message: String,
         /// What to do.
         hint: String,
+    },
+    /// A program that is needed is not there.
+    #[error("{message}")]
+    Tool {
+        /// What is missing.
+        message: String,
+        /// What to install.
+        hint: &'static str,
     },
     /// The file system failed.
     #[error("cannot read {}", path.display())]
@@ -67,9 +76,13 @@ enum Kind {
     DatedSnapshots,
     /// Table files in a directory or named one by one.
     Files(Vec<PathBuf>),
+    /// A series of dumps in order.
+    Dumps(Vec<PathBuf>),
+    /// One dump.
+    Dump(PathBuf),
 }
 
-/// Opens a source: a history directory, a directory of dated snapshots, a directory of table files, or data files.
+/// Opens a source: a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
 ///
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
@@ -87,11 +100,17 @@ pub fn open_held(arguments: &[String]) -> Result<Opened, SourceError> {
 
 fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> {
     let (root, kind) = find_out(arguments)?;
-    let (schema, mut diagnostics) = files::schema(&root, &kind)?;
+    let (schema, mut diagnostics) = match &kind {
+        Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
+        Kind::Dump(dump) => dump::schema(&root, std::slice::from_ref(dump))?,
+        _ => files::schema(&root, &kind)?,
+    };
     let mut history = match kind {
         Kind::HistoryDirectory => files::history(&root, schema, &mut diagnostics)?,
         Kind::DatedSnapshots => files::dated(&root, schema, &mut diagnostics)?,
         Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics, in_place)?,
+        Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
+        Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
     };
     history
         .files
@@ -139,6 +158,7 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
         }
     }
     match paths.as_slice() {
+        [one] if dump::is_dump(one) => Ok((beside(one), Kind::Dump(one.clone()))),
         [directory] if directory.is_dir() => {
             let has = |name: &str| directory.join(name).is_dir();
             let kind = if has("snapshots") {
@@ -146,9 +166,17 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
             } else if has("snapshot") || has("changes") {
                 Kind::HistoryDirectory
             } else {
-                Kind::Files(files::table_files(directory)?)
+                let tables = files::table_files(directory)?;
+                match dump::dumps(directory)? {
+                    // SQL beside tables is not what is judged.
+                    dumps if tables.is_empty() && !dumps.is_empty() => Kind::Dumps(dumps),
+                    _ => Kind::Files(tables),
+                }
             };
             Ok((directory.clone(), kind))
+        }
+        several if several.len() > 1 && several.iter().all(|path| dump::is_dump(path)) => {
+            Ok((beside(&several[0]), Kind::Dumps(paths)))
         }
         _ => {
             if let Some(directory) = paths.iter().find(|path| path.is_dir()) {
@@ -169,11 +197,18 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
                     "`{}` is no data file",
                     crate::escape::terminal(&other.display().to_string())
                 );
-                let hint =
-                    "data files are .csv, .parquet, .ndjson and .arrow, also with .gz or .zst";
+                let hint = "data files are .csv, .parquet, .ndjson and .arrow, also with .gz or .zst; a dump is named alone";
                 return Err(SourceError::argument(message, hint));
             }
             Ok((PathBuf::from("."), Kind::Files(paths)))
         }
+    }
+}
+
+/// The directory of a file.
+fn beside(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
     }
 }

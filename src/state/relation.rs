@@ -78,7 +78,13 @@ impl Builder {
     }
 
     /// A table's columns for the given versions, under a prefix.
-    pub(super) fn images(&mut self, table: &TableVersions, prefix: &str, columns: &[usize], rows: &[u32]) {
+    pub(super) fn images(
+        &mut self,
+        table: &TableVersions,
+        prefix: &str,
+        columns: &[usize],
+        rows: &[u32],
+    ) {
         for &at in columns {
             let column = &table.columns[at];
             let unknown = if column.has_unknown() {

@@ -3,6 +3,7 @@
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod dumps;
 mod exits;
 mod formats;
 mod histories;
@@ -10,8 +11,10 @@ mod inputs;
 mod life;
 mod place;
 mod positions;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod real;
 mod rule_verbs;
-mod sums;
 mod stream_forms;
 mod streams;
+mod sums;

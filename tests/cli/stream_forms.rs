@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code)]
 mod rng;
-use rng::Rng;
+pub(crate) use rng::Rng;
 
 pub(crate) const SCHEMA: &str = "create table orders (
     id bigint primary key, status text not null, total numeric(12,2), note text, ok boolean, x double precision,

@@ -37,7 +37,7 @@ fn written(world: &World, form: Form) -> Place {
     place
 }
 
-fn opened(place: &Place, what: &str) -> History {
+pub(crate) fn opened(place: &Place, what: &str) -> History {
     let path = place.path("d").display().to_string();
     match source::open(&[path]) {
         Ok(opened) => opened.history,
@@ -65,7 +65,7 @@ fn shown(history: &History) -> Vec<String> {
 }
 
 /// All rows of all tables at a position, and how much of them is not known.
-fn rows_of(history: &History, position: u32) -> Vec<String> {
+pub(crate) fn rows_of(history: &History, position: u32) -> Vec<String> {
     let mut out = Vec::new();
     let options = FormatOptions::default().with_null("∅");
     for (index, table) in history.schema.tables.iter().enumerate() {

@@ -163,7 +163,9 @@ fn findings(
         };
         match find(rule, &state, 0) {
             Found::Keys { keys, .. } => keys,
-            Found::Unknown | Found::TooShort => panic!("rules with `within` or `since` look at no clock here"),
+            Found::Unknown | Found::TooShort => {
+                panic!("rules with `within` or `since` look at no clock here")
+            }
         }
     };
     let before: Vec<BTreeSet<Key>> = (0..context.position).map(bad_at).collect();

@@ -224,9 +224,10 @@ fn told(
     let mut earlier: Vec<Value> = Vec::new();
     let mut open: Option<usize> = None;
     let mut violated = false;
-    for position in question.good..=question.bad {
+    let range = judged.iter().enumerate().take(question.bad + 1);
+    for (position, &subjects) in range.skip(question.good) {
         let bad = bad_at(position).len() as u64;
-        violated = exceeds(threshold, bad, judged[position]);
+        violated = exceeds(threshold, bad, subjects);
         let own = counted
             .iter()
             .any(|spell| new(spell) && spell.covers(position));

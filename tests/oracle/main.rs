@@ -4,6 +4,7 @@
 
 mod fragments;
 mod judge;
+mod lifted;
 mod lives;
 mod rng;
 mod rules;

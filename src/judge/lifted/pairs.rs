@@ -45,6 +45,9 @@ struct Source {
     by_value: Groups,
 }
 
+/// A scan's keys by number, how many numbers there are, and for a dimension its source with the numbers there.
+type Numbered = (Vec<u32>, usize, Option<(usize, Vec<u32>)>);
+
 /// All scans of a rule over all their versions.
 pub(super) struct Scans {
     pub(super) all: Vec<Scanned>,
@@ -66,7 +69,7 @@ impl Scans {
         columns_at: &dyn Fn(usize, usize) -> usize,
     ) -> Result<Self, JudgeError> {
         let mut anchors = Dictionary::default();
-        let mut numbered: Vec<(Vec<u32>, usize, Option<(usize, Vec<u32>)>)> = Vec::new();
+        let mut numbered: Vec<Numbered> = Vec::new();
         for (at, key) in keys.iter().enumerate() {
             let column = |scan: usize, column: usize| {
                 lifetimes[scan]

@@ -47,11 +47,14 @@ impl Rows<'_> {
 type Lasting<'a> =
     dyn FnMut(&Rows<'_>) -> Result<Vec<Option<(Commit, Commit)>>, JudgeError> + Send + 'a;
 
+/// Every key that was bad, with its intervals.
+type Keys = HashMap<KeyBytes, (Map<String, Value>, Vec<(Commit, Commit)>)>;
+
 /// Intervals under construction.
 pub(super) struct Spans<'a> {
     compiled: &'a Compiled,
     encoder: Encoder,
-    found: HashMap<KeyBytes, (Map<String, Value>, Vec<(Commit, Commit)>)>,
+    found: Keys,
     count: usize,
 }
 
@@ -156,7 +159,7 @@ impl<'a> Spans<'a> {
 }
 
 fn add(
-    found: &mut HashMap<KeyBytes, (Map<String, Value>, Vec<(Commit, Commit)>)>,
+    found: &mut Keys,
     count: &mut usize,
     bytes: KeyBytes,
     key: impl FnOnce() -> Result<Map<String, Value>, JudgeError>,
