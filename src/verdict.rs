@@ -161,6 +161,8 @@ pub struct CheckReport {
     pub source: String,
     /// The position that was judged.
     pub at: At,
+    /// Whether that is the end of the history.
+    pub latest: bool,
     /// One outcome a rule, in the order of the rule files.
     pub outcomes: Vec<Outcome>,
     /// Ids of rules that were left out because they have expired.

@@ -145,6 +145,7 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     let mut report = CheckReport {
         source: arguments.source.join(" "),
         at: inputs::at(&history, options.position),
+        latest: options.position == history.head(),
         outcomes,
         expired,
         fail_on: arguments.fail_on,

@@ -266,6 +266,7 @@ pub(super) fn report() -> CheckReport {
             commit: Some(1934),
             meta,
         },
+        latest: true,
         outcomes: outcomes(),
         expired: vec!["old-promise".to_owned()],
         fail_on: Severity::Error,

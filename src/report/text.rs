@@ -269,6 +269,14 @@ impl Page<'_> {
             let source = super::shell_word(&super::source(self.report));
             commands.push(format!("firstbad check {source} --rule {id} --sample all"));
         }
+        if let Some(at) = self.report.at.commit.filter(|commit| *commit > 0) {
+            let source = super::shell_word(&super::source(self.report));
+            let at = match self.report.latest {
+                true => String::new(),
+                false => format!(" --at '#{at}'"),
+            };
+            commands.push(format!("firstbad bisect {source} --rule {id}{at}"));
+        }
         // Unlike `check`, this command does not look beside the source for rules.
         let file = super::shell_word(&super::rule_file(outcome));
         commands.push(format!("firstbad rules explain {id} --rules {file}"));

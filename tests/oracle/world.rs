@@ -269,6 +269,11 @@ pub(crate) fn net_effects(
 
 /// A random history in both forms.
 pub(crate) fn history(rng: &mut Rng) -> (Past, History) {
+    history_of(rng, 9)
+}
+
+/// A random history of fewer than so many transactions.
+pub(crate) fn history_of(rng: &mut Rng, most: usize) -> (Past, History) {
     let schema = schema();
     let nulls = *rng.pick(&[0, 15, 40]);
     let mut world: World = (0..TABLES.len())
@@ -306,7 +311,7 @@ pub(crate) fn history(rng: &mut Rng) -> (Past, History) {
         times: Vec::new(),
         has_changes,
     };
-    let commits = if has_changes { rng.below(9) } else { 0 };
+    let commits = if has_changes { rng.below(most) } else { 0 };
     let timed = !rng.chance(15);
     let mut time = rng.between(-96, 48) * (HOUR / 2);
     for commit in 1..=commits {

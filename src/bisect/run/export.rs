@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
+use datafusion::arrow::error::ArrowError;
 use datafusion::parquet::arrow::ArrowWriter;
 
 use crate::change::Commit;
@@ -37,7 +40,9 @@ impl State {
             not_known: BTreeSet::new(),
         };
         for (at, table) in history.schema.tables.iter().enumerate() {
-            let rows = history.rows(at, &Relation::State, position);
+            let mut rows = history.rows(at, &Relation::State, position);
+            rows.batch = by_key(table, &rows.batch)
+                .map_err(|error| (state.directory.clone(), io::Error::other(error)))?;
             let names = table.columns.iter().zip(&rows.unknown);
             state.not_known.extend(
                 names
@@ -62,6 +67,19 @@ impl State {
     pub(super) fn not_known(&self) -> &BTreeSet<String> {
         &self.not_known
     }
+}
+
+/// The rows in the order of their primary key, so that files of neighbouring states can be compared.
+fn by_key(table: &Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if table.primary_key.is_empty() {
+        return Ok(rows.clone());
+    }
+    let column = |at: &usize| SortColumn {
+        values: rows.column(*at).clone(),
+        options: None,
+    };
+    let columns: Vec<SortColumn> = table.primary_key.iter().map(column).collect();
+    take_record_batch(rows, &lexsort_to_indices(&columns, None)?)
 }
 
 /// A directory that was not there before and that nobody else may read.
