@@ -1,14 +1,24 @@
-# firstbad: everything that a developer or a CI job runs. Needs Rust (and a C compiler for zstd), nothing else.
+# firstbad: everything that a developer or a CI job runs. Needs Rust and a C compiler (for zstd); the tests also need PostgreSQL.
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: test lint bench fixtures soak deny
+.PHONY: test lint bench fixtures soak deny postgres
 
-# All tests. Nothing needs a server.
-test:
+# All tests. Some start a PostgreSQL server of their own and stop it (tests/support/postgres.rs); no running one is touched.
+test: postgres
 	$(CARGO) test --locked
+
+# PostgreSQL's server programs, installed when they are missing and that is possible.
+postgres:
+	@if ls "$${FIRSTBAD_PG_BIN:-/nonexistent}"/initdb /usr/lib/postgresql/*/bin/initdb 2>/dev/null | grep -q . \
+	    || command -v initdb >/dev/null; then exit 0; fi; \
+	install="apt-get install -y --no-install-recommends postgresql"; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update && $$install; \
+	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo -n apt-get update && sudo -n $$install; \
+	else echo "make test needs PostgreSQL's server programs (initdb, pg_ctl). Install them: apt-get install postgresql," \
+	    "apk add postgresql, brew install postgresql; or set FIRSTBAD_PG_BIN to their directory." >&2; exit 1; fi
 
 # Format, clippy, docs and licences; warnings are errors.
 lint: deny
