@@ -60,6 +60,9 @@ pub mod timeline;
 // Multi-version tables: the state, the changes and the writes at any position.
 pub mod state;
 
+// What bad writes have in common that good ones have not.
+pub mod factors;
+
 // A rule and a schema become questions to the engine.
 pub mod plan;
 
@@ -72,8 +75,17 @@ pub mod judge;
 // Violations that somebody has accepted, in a file.
 pub mod baseline;
 
+// From the lives of violations to the first bad write.
+pub mod bisect;
+
 // A run's report as text, JSON, JUnit, SARIF, annotations or Markdown.
 pub mod report;
+
+// Answers of queries as text, JSON, JSON Lines, CSV or Parquet.
+pub mod answer;
+
+// Rows that differ between two states.
+pub mod diff;
 
 // Finds out what a source is and reads it; makes synthetic ones.
 pub mod source;

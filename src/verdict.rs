@@ -88,6 +88,21 @@ impl Outcome {
     }
 }
 
+/// Something that bad writes have in common, with how often it occurs among them and among good writes of the same kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// What it is: `context.version = v2.14.0`.
+    pub factor: String,
+    /// Bad writes that have it.
+    pub bad: u64,
+    /// All bad writes.
+    pub bad_total: u64,
+    /// Good writes that have it.
+    pub good: u64,
+    /// All good writes.
+    pub good_total: u64,
+}
+
 /// A position with what is known of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct At {

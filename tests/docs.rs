@@ -249,7 +249,7 @@ fn pages_name_only_commands_that_exist() {
                 for found in command.captures_iter(line) {
                     let verb = found.get(2).map_or("", |verb| verb.as_str());
                     let known = match &found[1] {
-                        "check" => true,
+                        "check" | "bisect" | "sql" | "diff" => true,
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),
                         _ => false,
                     };

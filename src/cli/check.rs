@@ -16,8 +16,8 @@ use crate::judge::{Judge, Limits, Options};
 use crate::report::{self, Format};
 use crate::rule::{Rule, Severity};
 use crate::source::SourceError;
-use crate::state::{History, Origin};
-use crate::verdict::{At, CheckReport, Violation, redact};
+use crate::state::History;
+use crate::verdict::{CheckReport, Violation, redact};
 
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub(super) struct CheckArgs {
     memory_limit: Option<u64>,
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     let all = [
         Severity::Info,
         Severity::Warn,
@@ -144,7 +144,7 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     bar.finish_and_clear();
     let mut report = CheckReport {
         source: arguments.source.join(" "),
-        at: at(&history, options.position),
+        at: inputs::at(&history, options.position),
         outcomes,
         expired,
         fail_on: arguments.fail_on,
@@ -173,25 +173,15 @@ fn options(arguments: &CheckArgs, history: &History) -> Result<Options, Stop> {
     })
 }
 
-fn at(history: &History, position: u32) -> At {
-    if history.origin == Origin::SingleState {
-        return At::default();
-    }
-    At {
-        commit: Some(position),
-        meta: history.meta(position).cloned().unwrap_or_default(),
-    }
-}
-
 /// The day that decides what has expired: that of `--now`, else of the clock.
-fn today(now: Option<i64>) -> NaiveDate {
+pub(super) fn today(now: Option<i64>) -> NaiveDate {
     now.and_then(chrono::DateTime::from_timestamp_micros)
         .unwrap_or_else(chrono::Utc::now)
         .date_naive()
 }
 
 /// Leaves out rules that have expired, and says so.
-fn not_expired(
+pub(super) fn not_expired(
     rules: Vec<Rule>,
     today: NaiveDate,
     found: &mut Vec<Diagnostic>,

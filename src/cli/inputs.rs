@@ -7,6 +7,8 @@ use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
+use crate::state::{History, Origin};
+use crate::verdict::At;
 
 /// Where rules are looked for.
 pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<PathBuf>, Stop> {
@@ -80,6 +82,17 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
         SourceError::Io { path, source } => {
             output::world(&format!("cannot read {}", path.display()), source)
         }
+    }
+}
+
+/// A position with its attributes, as reports show it; a source without a history has none.
+pub(super) fn at(history: &History, position: u32) -> At {
+    if history.origin == Origin::SingleState {
+        return At::default();
+    }
+    At {
+        commit: Some(position),
+        meta: history.meta(position).cloned().unwrap_or_default(),
     }
 }
 

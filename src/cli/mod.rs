@@ -1,9 +1,13 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
+mod bisect;
 mod check;
+mod diff;
 mod inputs;
 mod output;
+mod output_file;
 mod rules;
+mod sql;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,6 +24,8 @@ pub(crate) mod exit {
     pub(crate) const INPUT: u8 = 2;
     /// The world failed.
     pub(crate) const WORLD: u8 = 3;
+    /// Something could not be judged or answered: it is not known, or a limit was exceeded.
+    pub(crate) const UNKNOWN: u8 = 4;
 }
 
 /// Names the first bad write: judges what must hold over histories and snapshots of your data
@@ -42,9 +48,15 @@ struct Cli {
 enum Command {
     /// Judge every rule on the state at one position
     Check(check::CheckArgs),
+    /// Find the first bad write of every violated rule
+    Bisect(bisect::BisectArgs),
     /// Look at rule files: check them, run their cases, show how they are judged
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Ask anything about the state at a position, the changes, or several positions at once
+    Sql(sql::SqlArgs),
+    /// Show the rows that differ between two positions, or between two sources
+    Diff(diff::DiffArgs),
     /// Write the synthetic shop history, byte for byte the same each time
     #[command(name = "fixtures", hide = true)]
     Fixtures {
@@ -79,7 +91,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     output::start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Check(arguments) => check::run(&arguments, cli.verbose),
+        Command::Bisect(arguments) => bisect::run(&arguments, cli.verbose),
         Command::Rules(command) => rules::run(&command, cli.verbose),
+        Command::Sql(arguments) => sql::run(&arguments, cli.verbose),
+        Command::Diff(arguments) => diff::run(&arguments, cli.verbose),
         Command::Fixtures { directory } => fixtures(&directory),
     };
     ExitCode::from(match outcome {

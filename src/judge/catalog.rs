@@ -1,5 +1,6 @@
 //! What a query may read at one position: the tables, `changes.*`, `writes.*`, `steps.*` and `firstbad.transactions`, each built on
-//! first use. There is nothing else to name: no files, no settings, no information schema.
+//! first use. There is nothing else to name: no files, no settings, no information schema. Which positions there are is said in
+//! `positions`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,8 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::catalog::CatalogProvider;
-use datafusion::catalog::{MemTable, MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 
 use crate::change::Commit;
@@ -67,27 +67,22 @@ impl View {
         })
     }
 
-    /// The catalog with one schema for each Postgres schema and the reserved ones.
-    pub(super) fn catalog(self: &Arc<Self>) -> Arc<dyn CatalogProvider> {
-        let catalog = MemoryCatalogProvider::new();
-        let own = self
-            .history
-            .schema
-            .tables
-            .iter()
-            .map(|table| table.name.schema.clone());
-        for name in
-            own.chain(["public", "changes", "writes", "steps", "firstbad"].map(String::from))
-        {
-            let schema = Arc::new(Schema {
-                name: name.clone(),
+    /// Whether the source has a schema of this name, its own or a reserved one.
+    pub(super) fn has_schema(&self, name: &str) -> bool {
+        const RESERVED: [&str; 5] = ["public", "changes", "writes", "steps", "firstbad"];
+        let mut own = self.history.schema.tables.iter();
+        RESERVED.contains(&name) || own.any(|table| table.name.schema == name)
+    }
+
+    /// The schema of this name, if there is one.
+    pub(super) fn schema(self: &Arc<Self>, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let schema = || -> Arc<dyn SchemaProvider> {
+            Arc::new(Schema {
+                name: name.to_owned(),
                 view: Arc::clone(self),
-            });
-            catalog
-                .register_schema(&name, schema)
-                .expect("a memory catalog takes any schema");
-        }
-        Arc::new(catalog)
+            })
+        };
+        self.has_schema(name).then(schema)
     }
 
     /// What a name in SQL means.

@@ -46,7 +46,7 @@ impl ExprPlanner for Integers {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Operator {
+pub(super) enum Operator {
     Plus,
     Minus,
     Times,
@@ -69,13 +69,13 @@ fn two_sides() -> DataFusionError {
 
 /// One operator over 64-bit integers.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
+pub(super) struct Checked {
     operator: Operator,
     signature: Signature,
 }
 
 impl Checked {
-    fn new(operator: Operator) -> Self {
+    pub(super) fn new(operator: Operator) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
         Checked {
             operator,

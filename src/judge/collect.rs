@@ -278,7 +278,7 @@ impl<'a> Collector<'a> {
     ) -> Result<(), JudgeError> {
         let groups = columns(batch, &self.compiled.key)?;
         let ends = columns(batch, &self.compiled.evidence)?;
-        let ends: Vec<Int64Array> = ends.iter().map(as_int).collect::<Result<_, _>>()?;
+        let ends: Vec<Int64Array> = ends.iter().map(integers).collect::<Result<_, _>>()?;
         let [previous, next, start] = ends.as_slice() else {
             return Err(JudgeError::Engine(
                 "a sequence query returns three numbers".into(),
@@ -317,7 +317,7 @@ impl<'a> Collector<'a> {
     ) -> Result<(), JudgeError> {
         let groups = columns(batch, &self.compiled.key)?;
         let figures = columns(batch, &self.compiled.evidence)?;
-        let figures: Vec<Int64Array> = figures.iter().map(as_int).collect::<Result<_, _>>()?;
+        let figures: Vec<Int64Array> = figures.iter().map(integers).collect::<Result<_, _>>()?;
         let [window, rows, until] = figures.as_slice() else {
             return Err(JudgeError::Engine(
                 "a window query returns three numbers".into(),
@@ -392,7 +392,8 @@ fn evidence_order(violation: &Violation) -> String {
     Value::Object(violation.evidence.clone()).to_string()
 }
 
-fn as_int(array: &ArrayRef) -> Result<Int64Array, JudgeError> {
+/// Numbers as 64-bit integers.
+pub(super) fn integers(array: &ArrayRef) -> Result<Int64Array, JudgeError> {
     let array = cast(array, &ArrowType::Int64).map_err(JudgeError::engine)?;
     Ok(
         datafusion::arrow::array::AsArray::as_primitive::<datafusion::arrow::datatypes::Int64Type>(
@@ -414,7 +415,7 @@ fn columns(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, Judge
 }
 
 /// Dictionaries and views are unpacked: keys of equal values must have equal bytes, whatever the file's encoding.
-fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
+pub(super) fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
     let target = match array.data_type() {
         ArrowType::Dictionary(_, values) => (**values).clone(),
         ArrowType::Utf8View | ArrowType::LargeUtf8 => ArrowType::Utf8,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
@@ -16,11 +16,13 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 
 use super::catalog::{CATALOG, FileTables, Named, View};
+use super::positions::{Positions, Reach};
 use crate::change::Commit;
 use crate::state::{History, Relation};
 
@@ -57,7 +59,7 @@ fn default_memory_limit() -> u64 {
 #[derive(Debug)]
 pub(super) struct Engine {
     state: SessionState,
-    view: Arc<View>,
+    positions: Arc<Positions>,
     /// Whether `now()` has a meaning.
     has_now: bool,
 }
@@ -65,6 +67,8 @@ pub(super) struct Engine {
 /// What a planned query reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Read {
+    /// The position that stands in front of the schema, if any.
+    pub(super) catalog: Option<String>,
     /// Schema and name as the catalog knows them.
     pub(super) schema: String,
     pub(super) name: String,
@@ -82,8 +86,9 @@ pub(super) struct Planned {
     pub(super) reads: Vec<Read>,
     /// True when the query asks for the time.
     pub(super) asks_now: bool,
-    /// What it reads that is not known. Kept here because only the engine that planned the query has built its tables.
-    not_known: Option<String>,
+    /// What it reads that is not known, column by column. Kept here because only the engine that planned the query has built its
+    /// tables.
+    pub(super) not_known: Vec<String>,
 }
 
 /// Shared parts of engines at different positions.
@@ -92,6 +97,7 @@ pub(super) struct Workshop {
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
     functions: Vec<Arc<ScalarUDF>>,
+    aggregates: Vec<Arc<AggregateUDF>>,
 }
 
 impl Workshop {
@@ -119,6 +125,7 @@ impl Workshop {
             runtime,
             config,
             functions: super::functions::all(),
+            aggregates: super::sums::all(),
         })
     }
 
@@ -129,14 +136,50 @@ impl Workshop {
         position: Commit,
         now_us: Option<i64>,
     ) -> Engine {
+        self.engine_reaching(history, position, now_us, Reach::Own)
+    }
+
+    /// An engine for queries that may name other positions too.
+    pub(super) fn engine_reaching(
+        &self,
+        history: &Arc<History>,
+        position: Commit,
+        now_us: Option<i64>,
+        reach: Reach,
+    ) -> Engine {
+        self.build(history, position, now_us, reach, |builder| builder)
+    }
+
+    /// An engine whose plans can be lifted: without the optimiser's rule that hides keys behind common subexpressions, and without
+    /// filters that a plan keeps between two runs.
+    pub(super) fn lifting_engine(&self, history: &Arc<History>, position: Commit) -> Engine {
+        let rules = Optimizer::new().rules.into_iter();
+        let rules = rules.filter(|rule| rule.name() != "common_sub_expression_eliminate");
+        let mut config = self.config.clone();
+        config
+            .options_mut()
+            .optimizer
+            .enable_dynamic_filter_pushdown = false;
+        self.build(history, position, None, Reach::Own, |builder| {
+            builder
+                .with_config(config)
+                .with_optimizer_rules(rules.collect())
+        })
+    }
+
+    fn build(
+        &self,
+        history: &Arc<History>,
+        position: Commit,
+        now_us: Option<i64>,
+        reach: Reach,
+        adapt: impl FnOnce(SessionStateBuilder) -> SessionStateBuilder,
+    ) -> Engine {
         let files: Arc<dyn FileTables> = Arc::new(Parquet);
-        let view = View::new(Arc::clone(history), position, files);
-        let catalogs = MemoryCatalogProviderList::new();
-        use datafusion::catalog::CatalogProviderList;
-        catalogs.register_catalog(CATALOG.to_owned(), view.catalog());
+        let positions = Positions::new(history, position, &files, reach);
         let mut clock = ExecutionProps::new();
         clock.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
-        let mut state = SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_config(self.config.clone())
             .with_expr_planners(vec![
                 Arc::new(super::checked::Integers),
@@ -144,19 +187,27 @@ impl Workshop {
             ])
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
-            .with_catalog_list(Arc::new(catalogs))
+            .with_catalog_list(positions.catalogs())
             .with_table_functions(std::collections::HashMap::new())
-            .with_execution_props(clock)
-            .build();
+            .with_execution_props(clock);
+        let mut state = adapt(builder).build();
+        use datafusion::execution::FunctionRegistry;
         for function in &self.functions {
-            use datafusion::execution::FunctionRegistry;
             state
                 .register_udf(Arc::clone(function))
                 .expect("functions can be registered in a new state");
         }
+        for aggregate in &self.aggregates {
+            state
+                .register_udaf(Arc::clone(aggregate))
+                .expect("aggregates can be registered in a new state");
+        }
+        state
+            .register_function_rewrite(Arc::new(super::sums::Negation))
+            .expect("rewrites can be registered in a new state");
         Engine {
             state,
-            view,
+            positions,
             has_now: now_us.is_some(),
         }
     }
@@ -212,8 +263,14 @@ fn parquet_schema(path: &std::path::Path) -> std::result::Result<SchemaRef, Stri
 }
 
 impl Engine {
+    /// The tables at the engine's own position.
     pub(super) fn view(&self) -> &Arc<View> {
-        &self.view
+        self.positions.own()
+    }
+
+    /// The states that queries may read.
+    pub(super) fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// Plans a query. Only queries get through: no DDL, no DML, no statements.
@@ -254,6 +311,29 @@ impl Engine {
         })
     }
 
+    /// A query's optimised plan, and whether it asks for the time.
+    pub(super) async fn optimized(&self, sql: &str) -> Result<(LogicalPlan, bool)> {
+        let logical = self.state.create_logical_plan(sql).await?;
+        let asks_now = asks_now(&logical)?;
+        Ok((self.state.optimize(&logical)?, asks_now))
+    }
+
+    /// Plans how to run a plan, as it is.
+    pub(super) async fn physical(&self, logical: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let planner = self.state.query_planner();
+        planner.create_physical_plan(logical, &self.state).await
+    }
+
+    /// What running a plan needs.
+    pub(super) fn task(&self) -> Arc<datafusion::execution::TaskContext> {
+        self.state.task_ctx()
+    }
+
+    /// The columns of a planned query's answer.
+    pub(super) fn answer_schema(planned: &Planned) -> SchemaRef {
+        planned.physical.schema()
+    }
+
     /// Starts a planned query.
     pub(super) fn run(&self, planned: &Planned) -> Result<SendableRecordBatchStream> {
         execute_stream(Arc::clone(&planned.physical), self.state.task_ctx())
@@ -268,38 +348,50 @@ impl Engine {
             );
         }
         for read in &planned.reads {
-            let state = matches!(
-                self.view.resolve(&read.schema, &read.name),
-                Some(Named::Table(_, Relation::State)) | None
-            );
-            if !state && !self.view.history.has_changes() {
+            let named = self
+                .positions
+                .place(read.catalog.as_deref(), &read.schema)
+                .and_then(|(view, schema)| view.resolve(&schema, &read.name));
+            let state = matches!(named, Some(Named::Table(_, Relation::State)) | None);
+            if !state && !self.view().history.has_changes() {
                 return Some(format!(
                     "the source has no changes: `{}.{}` cannot be judged",
                     read.schema, read.name
                 ));
             }
         }
-        planned.not_known.clone()
+        planned.not_known.first().cloned()
     }
 
-    /// The first column of these reads that holds cells which are not known.
-    fn not_known(&self, reads: &[Read]) -> Option<String> {
+    /// The columns of these reads that hold cells which are not known.
+    fn not_known(&self, reads: &[Read]) -> Vec<String> {
+        let mut found = Vec::new();
         for read in reads {
+            let Some((view, schema)) = self.positions.place(read.catalog.as_deref(), &read.schema)
+            else {
+                continue;
+            };
             for (at, column) in &read.columns {
-                let count = self.view.unknown(&read.schema, &read.name, *at);
+                let count = view.unknown(&schema, &read.name, *at);
                 if count > 0 {
-                    let name = if read.schema == "public" {
-                        read.name.clone()
-                    } else {
-                        format!("{}.{}", read.schema, read.name)
-                    };
-                    return Some(format!(
-                        "`{column}` of {name} is not known in {count} row(s)"
+                    let parts = [
+                        read.catalog.as_deref(),
+                        Some(&read.schema),
+                        Some(&read.name),
+                    ];
+                    let parts: Vec<&str> = parts
+                        .into_iter()
+                        .flatten()
+                        .filter(|part| *part != "public")
+                        .collect();
+                    found.push(format!(
+                        "`{column}` of {} is not known in {count} row(s)",
+                        parts.join(".")
                     ));
                 }
             }
         }
-        None
+        found
     }
 }
 
@@ -324,6 +416,11 @@ fn reads(plan: &LogicalPlan) -> Result<Vec<Read>> {
             columns.sort_unstable();
             columns.dedup();
             reads.push(Read {
+                catalog: scan
+                    .table_name
+                    .catalog()
+                    .filter(|catalog| *catalog != CATALOG)
+                    .map(str::to_owned),
                 schema: scan.table_name.schema().unwrap_or("public").to_owned(),
                 name: scan.table_name.table().to_owned(),
                 columns: columns

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+
 use super::{JudgeError, Limits};
 
 /// How often a running query is looked at.
@@ -29,17 +31,80 @@ pub(super) async fn guarded<T: Send + 'static>(
                 };
             }
             _ = look.tick() => {
-                if start.elapsed() >= limits.rule_timeout {
+                if let Err(error) = limits.look(start.elapsed()) {
                     end(&mut task).await;
-                    let seconds = limits.rule_timeout.as_secs_f64();
-                    return Err(JudgeError::Limit(format!("it took longer than {seconds} s (--rule-timeout)")));
-                }
-                if resident_bytes().is_some_and(|bytes| bytes > limits.memory_bytes_max) {
-                    end(&mut task).await;
-                    return Err(JudgeError::Memory(limits.memory_bytes_max >> 20));
+                    return Err(error);
                 }
             }
         }
+    }
+}
+
+/// Runs work that hands on its results one by one, within the same limits. The time that `each` takes with them is the reader's, not
+/// the query's: a pager may be looked at for as long as one likes.
+pub(super) async fn streamed<T: Send + 'static, E: From<JudgeError>, W>(
+    limits: &Limits,
+    work: impl FnOnce(Sender<T>) -> W,
+    mut each: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E>
+where
+    W: Future<Output = Result<(), JudgeError>> + Send + 'static,
+{
+    let start = Instant::now();
+    let mut reading = Duration::ZERO;
+    let (sender, mut results) = futures::channel::mpsc::channel(0);
+    let mut task = tokio::spawn(work(Sender(sender)));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            next = results.next() => {
+                let Some(next) = next else { break };
+                let begun = Instant::now();
+                if let Err(error) = each(next) {
+                    end(&mut task).await;
+                    return Err(error);
+                }
+                reading += begun.elapsed();
+            }
+            _ = look.tick() => {
+                if let Err(error) = limits.look(start.elapsed().saturating_sub(reading)) {
+                    end(&mut task).await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+    match task.await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(JudgeError::Engine("the engine gave up (a panic inside it)".into()).into()),
+    }
+}
+
+/// Where [`streamed`] work leaves its results.
+pub(super) struct Sender<T>(futures::channel::mpsc::Sender<T>);
+
+impl<T> Sender<T> {
+    /// Hands on a result when the reader is ready for it; false when the reader has gone.
+    pub(super) async fn send(&mut self, result: T) -> bool {
+        let ready = std::future::poll_fn(|context| self.0.poll_ready(context)).await;
+        ready.is_ok() && self.0.start_send(result).is_ok()
+    }
+}
+
+impl Limits {
+    /// Fails when so much time, or the memory that the process now has, is beyond the limits.
+    fn look(&self, spent: Duration) -> Result<(), JudgeError> {
+        if spent >= self.rule_timeout {
+            let seconds = self.rule_timeout.as_secs_f64();
+            return Err(JudgeError::Limit(format!(
+                "it took longer than {seconds} s (--rule-timeout)"
+            )));
+        }
+        if resident_bytes().is_some_and(|bytes| bytes > self.memory_bytes_max) {
+            return Err(JudgeError::Memory(self.memory_bytes_max >> 20));
+        }
+        Ok(())
     }
 }
 

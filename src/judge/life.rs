@@ -256,10 +256,9 @@ impl Work {
     }
 
     /// Commits up to the position that changed a table which the rule reads, in order.
-    fn touching_commits(&self) -> Vec<Commit> {
-        let planned = self.rule.planned.as_ref().expect("query rules are planned");
+    pub(super) fn touching_commits(&self) -> Vec<Commit> {
         let mut commits = BTreeSet::new();
-        for read in &planned.reads {
+        for read in self.rule.planned.iter().flat_map(|planned| &planned.reads) {
             use super::catalog::Named;
             match self.engine.view().resolve(&read.schema, &read.name) {
                 Some(Named::Table(table, _)) => {

@@ -8,6 +8,9 @@ use super::{JudgeError, Work, query};
 use crate::rule::Detect;
 use crate::verdict::Violation;
 
+/// Why the first figure of all says nothing.
+pub(super) const TOO_SHORT: &str = "the history is too short: `metric` needs at least two points";
+
 impl Work {
     /// Computes the figure at now, one step before, two steps before … and says what is wrong with the last one.
     pub(super) async fn metric(
@@ -48,9 +51,7 @@ impl Work {
         };
         let earlier: Vec<(f64, Value)> = points.into_iter().skip(1).flatten().collect();
         let Some((previous, previous_shown)) = earlier.first().cloned() else {
-            return Err(JudgeError::Unknown(
-                "the history is too short: `metric` needs at least two points".into(),
-            ));
+            return Err(JudgeError::Unknown(TOO_SHORT.into()));
         };
         let mut evidence = Map::new();
         evidence.insert("value".into(), shown);

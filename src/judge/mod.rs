@@ -5,6 +5,7 @@
 //! engine or needs what is not known is `unknown` with the reason, and the others are judged (invariants 4, 5 and 10). DataFusion
 //! is named in this module and in `plan` only.
 
+mod ask;
 mod catalog;
 mod checked;
 mod collect;
@@ -12,11 +13,18 @@ mod engine;
 mod functions;
 mod guard;
 mod life;
+mod lifted;
+mod lives;
 mod metric;
+mod mistakes;
+mod positions;
 mod query;
+mod sums;
 mod texts;
 
+pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
+pub use lives::{Life, Lives, Looked};
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,7 +74,7 @@ pub struct Options {
 }
 
 /// A rule that fits the source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Prepared {
     /// The rule.
     pub rule: Rule,
@@ -78,6 +86,28 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The first commit whose violations count (`since`); 0 for all.
+    pub fn since(&self) -> Commit {
+        self.since
+    }
+
+    /// The key columns; empty for rules about a whole table.
+    pub fn key(&self) -> Vec<String> {
+        match &self.plan {
+            Plan::Query(compiled) => {
+                let mut key = compiled.key.clone();
+                match &compiled.expand {
+                    plan::Expand::None => {}
+                    plan::Expand::Sequence { column, .. } => key.push(column.clone()),
+                    plan::Expand::Windows { .. } => key.push("window".into()),
+                }
+                key
+            }
+            Plan::Shape { .. } => vec!["column".into()],
+            Plan::Metric { .. } | Plan::Refused(_) => Vec::new(),
+        }
+    }
+
     /// The tables and columns that the rule reads, `schema.table` each.
     pub fn reads(&self) -> Vec<(String, Vec<String>)> {
         let reads = self.planned.iter().flat_map(|planned| &planned.reads);

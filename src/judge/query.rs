@@ -54,6 +54,19 @@ async fn run(
     Ok(collector.finish())
 }
 
+/// All rows of a query.
+pub(super) async fn batches(
+    engine: &Engine,
+    planned: &Planned,
+) -> Result<Vec<datafusion::arrow::array::RecordBatch>, JudgeError> {
+    let mut stream = engine.run(planned).map_err(execution_error)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = next(&mut stream).await? {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
 /// Runs a query that returns one number.
 pub(super) async fn count(engine: &Engine, sql: &str) -> Result<u64, JudgeError> {
     let planned = engine.plan(sql).await.map_err(execution_error)?;
@@ -142,7 +155,7 @@ pub(super) async fn add_members(
     Ok(())
 }
 
-fn execution_error(error: DataFusionError) -> JudgeError {
+pub(super) fn execution_error(error: DataFusionError) -> JudgeError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => {
             JudgeError::Limit("it needs more memory than --memory-limit allows".into())

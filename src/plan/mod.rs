@@ -5,10 +5,13 @@
 //! many subjects there are. `sql:` rules and built-in checks take the same road from there.
 
 mod compare;
+pub mod lifting;
+pub mod locality;
 mod ordered_checks;
 mod scope;
 mod state_checks;
 mod subject;
+pub mod summaries;
 mod write_checks;
 
 use datafusion::sql::sqlparser::ast::Expr;
@@ -107,6 +110,12 @@ pub enum Plan {
     },
     /// Not at all: the rule exceeds a limit or calls what it must not; the verdict is unknown for this reason.
     Refused(String),
+}
+
+/// Why a query calls what no query may call (its cost has no bound, or its answer changes without a write); None where it does not.
+/// The function's name stands in backticks.
+pub fn forbidden_call(query: &datafusion::sql::sqlparser::ast::Query) -> Option<String> {
+    scope::forbidden_function(query)
 }
 
 /// Compiles a rule against a schema. Checks of writes look at commits from `since` on only.

@@ -44,7 +44,7 @@ pub(super) fn totals(report: &CheckReport) -> Map<String, Value> {
 }
 
 /// A position; attributes that are not known are null.
-pub(super) fn at(at: &At) -> Value {
+pub(crate) fn at(at: &At) -> Value {
     let mut out = json!({
         "commit": at.commit,
         "lsn": at.meta.lsn,

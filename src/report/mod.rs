@@ -6,13 +6,14 @@
 //!
 //! Order of work for callers: [`Baseline::apply`](crate::baseline::Baseline::apply), then [`redact::apply`](crate::verdict::redact::apply), then [`render`].
 
+mod bisect;
 mod github;
 mod json;
 mod jsonl;
 mod junit;
 mod markdown;
 mod sarif;
-mod table;
+pub(crate) mod table;
 mod text;
 
 #[cfg(test)]
@@ -28,6 +29,8 @@ use serde_json::{Map, Value};
 
 use crate::escape;
 use crate::verdict::{At, CheckReport, Outcome, Verdict, Violation};
+
+pub(crate) use json::at as position_json;
 
 /// How a report is written (`--format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,19 @@ pub fn render(report: &CheckReport, format: Format, options: &Options) -> String
         Format::Sarif => sarif::render(report, options),
         Format::Github => github::render(report, options),
         Format::Markdown => markdown::render(report, options),
+    }
+}
+
+/// Renders what a bisection found. There are text, JSON and JSON Lines; other formats are written as JSON. The text ends with a line break.
+pub fn render_bisect(
+    report: &crate::bisect::BisectReport,
+    format: Format,
+    options: &Options,
+) -> String {
+    match format {
+        Format::Text => bisect::text::render(report, options),
+        Format::Jsonl => bisect::json::lines(report),
+        _ => bisect::json::render(report),
     }
 }
 
@@ -198,7 +214,7 @@ fn bounded(text: &str) -> String {
 
 /// A value as people read it, on one line: NULL, numbers as they are, text without quotes unless it could be mistaken for
 /// something else, lists and objects as JSON.
-fn value(value: &Value) -> String {
+pub(crate) fn value(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::String(text) if needs_quotes(text) => shown(&format!("\"{}\"", bounded(text))),
@@ -244,7 +260,7 @@ fn evidence_beyond_key(violation: &Violation) -> Map<String, Value> {
 }
 
 /// `48120` as `48,120`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -257,7 +273,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// `1 violation`, `37 violations`.
-fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!(
         "{} {noun}{}",
         grouped(number),
@@ -347,7 +363,10 @@ fn position(at: &At) -> Option<String> {
 
 /// The source as the user named it, without the password that a URL may hold (invariant 11).
 fn source(report: &CheckReport) -> String {
-    let text = report.source.as_str();
+    source_shown(&report.source)
+}
+
+fn source_shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
@@ -373,7 +392,11 @@ fn source(report: &CheckReport) -> String {
 
 /// The rule's file as shown in reports: relative where it lies below the current directory, with `/` between folders.
 fn rule_file(outcome: &Outcome) -> String {
-    let path = crate::diagnostic::shown_path(&outcome.rule.span.file);
+    file_of(&outcome.rule)
+}
+
+fn file_of(rule: &crate::rule::Rule) -> String {
+    let path = crate::diagnostic::shown_path(&rule.span.file);
     let text = path.to_string_lossy().replace('\\', "/");
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
@@ -415,7 +438,7 @@ fn guard_commands(text: String) -> String {
 
 /// JSON text that is harmless where it is printed: characters that move a terminal's cursor, turn its direction, or begin
 /// a command of a build server are written as `\u` escapes, which every reader turns back.
-fn safe_json(text: &str) -> String {
+pub(crate) fn safe_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut previous = ' ';
     for c in text.chars() {

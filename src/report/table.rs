@@ -27,12 +27,12 @@ fn char_width(c: char) -> usize {
 }
 
 /// How many terminal columns a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
 /// The text cut to a number of terminal columns, ending with `…` where something was cut.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_owned();
     }
@@ -50,7 +50,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 }
 
 /// The text broken at blanks into lines of at most so many columns; longer words stay whole.
-pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {
@@ -66,16 +66,16 @@ pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
 
 /// One column: its heading, its cells (one a row), and how it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
-    pub(super) heading: String,
-    pub(super) cells: Vec<String>,
-    pub(super) right: bool,
+pub(crate) struct Column {
+    pub(crate) heading: String,
+    pub(crate) cells: Vec<String>,
+    pub(crate) right: bool,
     /// The narrowest this column may be cut to.
-    pub(super) least: usize,
+    pub(crate) least: usize,
 }
 
 impl Column {
-    pub(super) fn new(heading: impl Into<String>, cells: Vec<String>) -> Self {
+    pub(crate) fn new(heading: impl Into<String>, cells: Vec<String>) -> Self {
         let heading = heading.into();
         Column {
             least: width(&heading).clamp(1, 12),
@@ -85,13 +85,13 @@ impl Column {
         }
     }
 
-    pub(super) fn right(mut self) -> Self {
+    pub(crate) fn right(mut self) -> Self {
         self.right = true;
         self
     }
 
     /// Never cut narrower than so many columns.
-    pub(super) fn at_least(mut self, least: usize) -> Self {
+    pub(crate) fn at_least(mut self, least: usize) -> Self {
         self.least = least;
         self
     }
@@ -117,12 +117,12 @@ impl Column {
 const GAP: usize = 2;
 
 /// The width the columns take together.
-pub(super) fn total(columns: &[Column]) -> usize {
+pub(crate) fn total(columns: &[Column]) -> usize {
     columns.iter().map(Column::width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
 }
 
 /// Cuts the widest columns until all fit into `most`, none below its least width.
-pub(super) fn shrink(columns: &mut [Column], most: usize) {
+pub(crate) fn shrink(columns: &mut [Column], most: usize) {
     let mut excess = total(columns).saturating_sub(most);
     while excess > 0 {
         let widest = columns
@@ -142,7 +142,7 @@ pub(super) fn shrink(columns: &mut [Column], most: usize) {
 }
 
 /// The lines of the table: the headings, then one a row, without trailing blanks.
-pub(super) fn lines(columns: &[Column]) -> Vec<String> {
+pub(crate) fn lines(columns: &[Column]) -> Vec<String> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).force_no_tty();
     table.set_header(columns.iter().map(|column| column.heading.clone()));

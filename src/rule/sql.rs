@@ -476,7 +476,7 @@ fn place(sql: &Sql, location: Location, token: &Token) -> Span {
 }
 
 /// The place in the rule file of a line and column of the SQL text; the whole text where the location is unknown.
-fn place_at(sql: &Sql, location: Location, length: usize) -> Span {
+pub fn place_at(sql: &Sql, location: Location, length: usize) -> Span {
     let (Ok(line), Ok(column)) = (
         usize::try_from(location.line),
         usize::try_from(location.column),

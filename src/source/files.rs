@@ -415,17 +415,19 @@ fn rows(
     Ok(rows)
 }
 
-/// Tables in files, one state. Parquet is read in place, everything else is loaded.
+/// Tables in files, one state. Parquet is read in place where that is allowed, everything else is loaded.
 pub(super) fn single(
     files: &[PathBuf],
     schema: Schema,
     diagnostics: &mut Vec<Diagnostic>,
+    in_place: bool,
 ) -> Result<History, SourceError> {
     let mut history = History::new(schema, Origin::SingleState, false);
     let mut taken = BTreeMap::new();
     for file in files {
         let (table, format) = table_of(file, &history.schema, &mut taken)?;
-        if format == Format::Parquet
+        if in_place
+            && format == Format::Parquet
             && file
                 .extension()
                 .is_some_and(|extension| extension == "parquet")

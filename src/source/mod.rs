@@ -87,6 +87,18 @@ enum Kind {
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
 pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
+    open_as(arguments, true)
+}
+
+/// Opens a source with all of its rows held as versions: no table is left in its file.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_held(arguments: &[String]) -> Result<Opened, SourceError> {
+    open_as(arguments, false)
+}
+
+fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> {
     let (root, kind) = find_out(arguments)?;
     let (schema, mut diagnostics) = match &kind {
         Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
@@ -96,7 +108,7 @@ pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
     let mut history = match kind {
         Kind::HistoryDirectory => files::history(&root, schema, &mut diagnostics)?,
         Kind::DatedSnapshots => files::dated(&root, schema, &mut diagnostics)?,
-        Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics)?,
+        Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics, in_place)?,
         Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
     };

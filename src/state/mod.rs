@@ -7,14 +7,19 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod lifetimes;
 mod position;
+mod recorded;
 mod relation;
 mod versions;
+mod writes;
 
 pub use column::TooWide;
+pub use lifetimes::Lifetimes;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};
+pub use writes::Write;
 
 use std::path::PathBuf;
 

@@ -48,7 +48,7 @@ struct Write {
 
 /// Columns under construction.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     fields: Vec<Field>,
     arrays: Vec<ArrayRef>,
     unknown: Vec<usize>,
@@ -78,7 +78,7 @@ impl Builder {
     }
 
     /// A table's columns for the given versions, under a prefix.
-    fn images(&mut self, table: &TableVersions, prefix: &str, columns: &[usize], rows: &[u32]) {
+    pub(super) fn images(&mut self, table: &TableVersions, prefix: &str, columns: &[usize], rows: &[u32]) {
         for &at in columns {
             let column = &table.columns[at];
             let unknown = if column.has_unknown() {
@@ -96,7 +96,7 @@ impl Builder {
         }
     }
 
-    fn finish(self, row_count: usize) -> Rows {
+    pub(super) fn finish(self, row_count: usize) -> Rows {
         let schema = Arc::new(ArrowSchema::new(self.fields));
         let options =
             datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(row_count));

@@ -70,7 +70,7 @@ pub struct TableVersions {
     pub(super) died: Vec<Commit>,
     pub(super) events: Vec<Event>,
     /// Identity of rows: the primary key, or all columns where there is none.
-    identity: Vec<usize>,
+    pub(super) identity: Vec<usize>,
     live: HashTable<u32>,
     hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
@@ -435,8 +435,19 @@ impl TableVersions {
         hash_row(&self.columns, &self.identity, &self.hasher, row)
     }
 
+    /// The cell of a column in a row version.
+    pub fn cell(&self, column: usize, row: u32) -> Cell {
+        self.columns[column].cell(row)
+    }
+
+    /// Whether a row version is part of the state at a position.
+    pub fn is_visible(&self, row: u32, position: Commit) -> bool {
+        let at = row as usize;
+        self.born[at] <= position && position < self.died[at]
+    }
+
     /// The versions visible at a position, oldest first.
-    pub(super) fn visible(&self, position: Commit) -> Vec<u32> {
+    pub fn visible(&self, position: Commit) -> Vec<u32> {
         (0u32..)
             .zip(self.born.iter().zip(&self.died))
             .filter(|(_, (born, died))| **born <= position && position < **died)

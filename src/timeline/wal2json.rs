@@ -226,10 +226,9 @@ pub(super) fn version_2(
             return Ok(Some(read));
         }
         "M" => {
-            match open {
-                Some(read) => message(object, &place, read, warnings)?,
-                // Messages outside of transactions say nothing about one.
-                None => {}
+            // Messages outside of transactions say nothing about one.
+            if let Some(read) = open {
+                message(object, &place, read, warnings)?;
             }
             return Ok(None);
         }

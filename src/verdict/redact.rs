@@ -64,12 +64,33 @@ fn hidden_column<'a>(name: &str, hidden: &BTreeSet<&'a str>) -> Option<&'a str> 
         .find(|column| name == *column || shows(column))
 }
 
+/// Hides the values of a rule's `redact:` columns and of `columns` in some objects that belong together: a row's images, a key.
+pub fn hide_maps<'a>(
+    rule: &Rule,
+    columns: &[String],
+    maps: impl IntoIterator<Item = &'a mut Map<String, Value>>,
+) {
+    let hidden = hidden_columns(rule, columns);
+    if !hidden.is_empty() {
+        hide_all(maps.into_iter().collect(), &hidden);
+    }
+}
+
+/// Whether an entry of this name would be hidden.
+pub fn hides(rule: &Rule, columns: &[String], name: &str) -> bool {
+    hidden_column(name, &hidden_columns(rule, columns)).is_some()
+}
+
 fn hide(violation: &mut Violation, hidden: &BTreeSet<&str>) {
+    hide_all(vec![&mut violation.key, &mut violation.evidence], hidden);
+}
+
+fn hide_all(mut maps: Vec<&mut Map<String, Value>>, hidden: &BTreeSet<&str>) {
     let mut texts = BTreeSet::new();
-    for map in [&mut violation.key, &mut violation.evidence] {
+    for map in &mut maps {
         hide_named(map, hidden, &mut texts);
     }
-    for map in [&mut violation.key, &mut violation.evidence] {
+    for map in &mut maps {
         map.values_mut().for_each(|value| hide_equal(value, &texts));
     }
 }

@@ -13,5 +13,6 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
+mod sums;
 mod stream_forms;
 mod streams;

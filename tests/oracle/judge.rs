@@ -56,6 +56,8 @@ impl<'a> Context<'a> {
 /// What one state (or all writes up to it) has wrong.
 pub(crate) enum Found {
     Unknown,
+    /// A metric with one point only.
+    TooShort,
     Keys {
         names: Vec<String>,
         keys: BTreeSet<Key>,
@@ -123,7 +125,7 @@ pub(crate) fn judge(rule: &Rule, context: &Context<'_>) -> Answer {
 }
 
 /// The commit that `since` names; random rules write `#2`.
-fn since(rule: &Rule) -> usize {
+pub(crate) fn since(rule: &Rule) -> usize {
     rule.since.as_ref().map_or(0, |since| {
         since
             .value
@@ -133,7 +135,8 @@ fn since(rule: &Rule) -> usize {
     })
 }
 
-fn find(rule: &Rule, context: &Context<'_>, since: usize) -> Found {
+/// What is wrong at a position; with checks of writes, from the commit `since` on.
+pub(crate) fn find(rule: &Rule, context: &Context<'_>, since: usize) -> Found {
     match &rule.check {
         check if check.judges_writes() => writes::find(rule, context, since),
         Check::Sql { sql } => query(rule, &sql.value, context),
@@ -160,7 +163,7 @@ fn findings(
         };
         match find(rule, &state, 0) {
             Found::Keys { keys, .. } => keys,
-            Found::Unknown => panic!("rules with `within` or `since` look at no clock here"),
+            Found::Unknown | Found::TooShort => panic!("rules with `within` or `since` look at no clock here"),
         }
     };
     let before: Vec<BTreeSet<Key>> = (0..context.position).map(bad_at).collect();
@@ -389,7 +392,7 @@ fn metric(rule: &Rule, context: &Context<'_>) -> Found {
     };
     let earlier: Vec<i128> = points[1..].iter().copied().flatten().collect();
     let Some(previous) = earlier.first().copied() else {
-        return Found::Unknown;
+        return Found::TooShort;
     };
     // Twice the figures, so that the middle of two is exact.
     let moved = |from2: i128, percent: &str| {

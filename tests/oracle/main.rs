@@ -4,6 +4,8 @@
 
 mod fragments;
 mod judge;
+mod lifted;
+mod lives;
 mod rng;
 mod rules;
 mod sides;

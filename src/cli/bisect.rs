@@ -1,0 +1,341 @@
+//! `firstbad bisect SOURCE`: finds the first bad write of every violated rule, or of what any command calls bad.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use super::check::{not_expired, severity, today};
+use super::inputs::{self, Sample};
+use super::{Outcome, Stop, output};
+use crate::bisect::{self, BisectReport, Found, Range, run as command};
+use crate::diagnostic;
+use crate::judge::{Judge, Limits, Options, Prepared};
+use crate::report::{self, Format};
+use crate::rule::{Rule, Severity};
+use crate::source::SourceError;
+use crate::state::{History, Origin};
+use crate::verdict::Verdict;
+
+/// Arguments of `firstbad bisect`
+#[derive(Debug, Args)]
+pub(super) struct BisectArgs {
+    /// A history directory, or a directory of dated snapshots
+    #[arg(required = true)]
+    source: Vec<String>,
+    /// Rule file or directory (can be repeated) [default: SOURCE/rules, then ./rules]
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// Look at this rule only, and report it also when it holds (can be repeated)
+    #[arg(long, value_name = "ID")]
+    rule: Vec<String>,
+    /// Look at rules with this tag only (can be repeated)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// The position to judge: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
+    #[arg(
+        long,
+        value_name = "POSITION",
+        default_value = "latest",
+        allow_hyphen_values = true
+    )]
+    at: String,
+    /// The time that stands for now [default: the last commit's]
+    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
+    now: Option<i64>,
+    /// A position known to be good: what is bad there was bad before [default: #0]
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    good: Option<String>,
+    /// A position known to be bad: the same as --at
+    #[arg(
+        long,
+        value_name = "POSITION",
+        conflicts_with = "at",
+        allow_hyphen_values = true
+    )]
+    bad: Option<String>,
+    /// Only violations that begin at this position or later
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// Only this key, as id=4410 or a JSON object (can be repeated)
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    key: Vec<Map<String, Value>>,
+    /// Judge by a shell command instead of rules: exit 0 is good, 125 cannot tell, other codes up to 127 are bad
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["rules", "rule", "tag", "key", "since", "now"])]
+    run: Option<String>,
+    /// How to write the report: text, json or jsonl
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format)]
+    format: Format,
+    /// Write the report to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The severity from which a violation makes the exit code 1: info, warn, error or critical
+    #[arg(long, value_name = "SEVERITY", default_value = "error", value_parser = severity)]
+    fail_on: Severity,
+    /// How many keys of a rule the text lists: a number, or all
+    #[arg(long, value_name = "N", default_value = "10", value_parser = inputs::sample)]
+    sample: Sample,
+    /// Hide the values of this column in all output (can be repeated)
+    #[arg(long, value_name = "COLUMN")]
+    redact: Vec<String>,
+    /// The longest that one rule may take, e.g. 60s
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
+    rule_timeout: Duration,
+    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
+    memory_limit: Option<u64>,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text.parse()? {
+        known @ (Format::Text | Format::Json | Format::Jsonl) => Ok(known),
+        _ => Err("bisect writes text, json and jsonl".to_owned()),
+    }
+}
+
+/// `id=4410`, `sku=TEA-0050,warehouse=BER`, or a JSON object.
+fn key(text: &str) -> Result<Map<String, Value>, String> {
+    let wrong = || "not a key; write e.g. id=4410, or {\"id\": 4410}".to_owned();
+    if text.trim_start().starts_with('{') {
+        let key: Map<String, Value> = serde_json::from_str(text).map_err(|_| wrong())?;
+        return if key.is_empty() {
+            Err(wrong())
+        } else {
+            Ok(key)
+        };
+    }
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=').ok_or_else(wrong)?;
+        Ok((name.trim().to_owned(), Value::from(value)))
+    };
+    text.split(',').map(pair).collect()
+}
+
+pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
+    let start = Instant::now();
+    inputs::probe(&arguments.source)?;
+    let mut report = match &arguments.run {
+        Some(command) => by_command(arguments, command, verbose)?,
+        None => by_rules(arguments, verbose)?,
+    };
+    report.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    bisect::redact(&mut report, &arguments.redact);
+    write(arguments, &report)?;
+    Ok(report.exit_code())
+}
+
+fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
+    let source = arguments.source.first().map(String::as_str);
+    let paths = inputs::rule_paths(&arguments.rules, source)?;
+    let (rules, mut found) = inputs::load_rules(&paths);
+    let rules = if diagnostic::any_error(&found) {
+        rules
+    } else {
+        inputs::select(rules, &arguments.rule, &arguments.tag)?
+    };
+    let opened = match crate::source::open(&arguments.source) {
+        // What is wrong with the rules is said in the same run.
+        Err(SourceError::Input(wrong)) => {
+            found.extend(wrong);
+            return Err(output::wrong_input(&found, verbose));
+        }
+        opened => opened.map_err(|error| inputs::source_error(&error, verbose))?,
+    };
+    found.extend(opened.diagnostics);
+    let history = Arc::new(opened.history);
+    let range = range(arguments, &history)?;
+    let (rules, expired) = not_expired(rules, today(arguments.now), &mut found);
+    let judge = judge(arguments, &history)?;
+    let options = Options {
+        position: range.bad,
+        now_us: arguments.now,
+        sample: None,
+    };
+    let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
+        found.extend(mistakes);
+        Vec::new()
+    });
+    if diagnostic::any_error(&found) {
+        return Err(output::wrong_input(&found, verbose));
+    }
+    output::diagnostics(&found, verbose);
+    let prepared = with_keys(prepared, &range)?;
+    let mut report = BisectReport {
+        expired,
+        ..empty_report(arguments, &history, &range)
+    };
+    let bar = output::progress(prepared.len());
+    for rule in &prepared {
+        bar.set_message(rule.rule.id.clone());
+        let mut found = one_rule(&judge, rule, &history, &range, &options);
+        found.common = bisect::common(&found, &history, range.bad, &arguments.redact);
+        enter(&mut report, found, arguments.rule.contains(&rule.rule.id));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+/// What became of one rule.
+fn one_rule(
+    judge: &Judge,
+    prepared: &Prepared,
+    history: &History,
+    range: &Range,
+    options: &Options,
+) -> Found {
+    let rule: &Rule = &prepared.rule;
+    let range = Range {
+        since: range.since.max(prepared.since()),
+        ..range.clone()
+    };
+    let lives = judge.lives_from(prepared, range.first_judged(rule), range.bad, options);
+    let found = match lives {
+        Ok(lives) => bisect::locate(rule, &lives, history, &range),
+        Err(error) => Err(error.to_string()),
+    };
+    found.unwrap_or_else(|reason| Found::unknown(rule, reason))
+}
+
+/// Counts what was found, and keeps it if it has something to say or was asked for.
+fn enter(report: &mut BisectReport, found: Found, asked_for: bool) {
+    let at = match found.verdict {
+        Verdict::Held => 0,
+        Verdict::Violated => 1,
+        Verdict::Unknown => 2,
+    };
+    report.counts[at] += 1;
+    if asked_for || found.speaks() {
+        report.found.push(found);
+    }
+}
+
+/// The rules that can have one of the keys asked for.
+fn with_keys(prepared: Vec<Prepared>, range: &Range) -> Result<Vec<Prepared>, Stop> {
+    let any = !prepared.is_empty();
+    let mut known: Vec<String> = prepared.iter().flat_map(Prepared::key).collect();
+    let fitting: Vec<Prepared> = prepared
+        .into_iter()
+        .filter(|rule| range.fits(&rule.key()))
+        .collect();
+    if any && fitting.is_empty() {
+        known.sort();
+        known.dedup();
+        let hint = format!("key columns are {}", known.join(", "));
+        return Err(output::wrong_argument(
+            "--key: no rule has a key with these columns",
+            Some(&hint),
+        ));
+    }
+    Ok(fitting)
+}
+
+fn judge(arguments: &BisectArgs, history: &Arc<History>) -> Result<Judge, Stop> {
+    let mut limits = Limits {
+        rule_timeout: arguments.rule_timeout,
+        ..Limits::default()
+    };
+    limits.memory_bytes_max = arguments.memory_limit.unwrap_or(limits.memory_bytes_max);
+    Judge::new(Arc::clone(history), limits)
+        .map_err(|error| output::world("the engine cannot be started", &error))
+}
+
+/// The range that the arguments name.
+fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
+    let resolve = |flag: &str, text: &str| {
+        history
+            .resolve(text, arguments.now)
+            .map_err(|reason| output::wrong_argument(&format!("{flag}: {reason}"), None))
+    };
+    let bad = match &arguments.bad {
+        Some(text) => resolve("--bad", text)?.position,
+        None => resolve("--at", &arguments.at)?.position,
+    };
+    let good = match &arguments.good {
+        Some(text) => resolve("--good", text)?.position,
+        None => 0,
+    };
+    let since = match &arguments.since {
+        Some(text) => resolve("--since", text)?.first_at_or_after,
+        None => 0,
+    };
+    if good > bad || (good == bad && arguments.good.is_some()) {
+        let message = format!("--good: #{good} does not lie before #{bad}");
+        return Err(output::wrong_argument(&message, None));
+    }
+    Ok(Range {
+        good,
+        bad,
+        since,
+        keys: arguments.key.clone(),
+        now_us: arguments.now,
+    })
+}
+
+fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> BisectReport {
+    let path = |path: &PathBuf| path.display().to_string();
+    BisectReport {
+        source: arguments.source.join(" "),
+        at: bisect::position(history, range.bad),
+        good: range.good,
+        found: Vec::new(),
+        counts: [0; 3],
+        expired: Vec::new(),
+        fail_on: arguments.fail_on,
+        rule_paths: arguments.rules.iter().map(path).collect(),
+        command: arguments.run.clone(),
+        elapsed_ms: 0,
+    }
+}
+
+fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
+    let opened = inputs::open(&arguments.source, verbose)?;
+    output::diagnostics(&opened.diagnostics, verbose);
+    let history = opened.history;
+    if matches!(history.origin, Origin::SingleState | Origin::SnapshotOnly) {
+        return Err(output::wrong_argument(
+            "the source has one state and no history: there is nothing to search",
+            Some("a history has changes/ or snapshots/: see docs/inputs.md"),
+        ));
+    }
+    let range = range(arguments, &history)?;
+    let terminal = std::io::stderr().is_terminal();
+    let told = |at, answer: command::Answer| {
+        if terminal {
+            output::note(&format!("#{at}: {}\n", answer.as_str()));
+        }
+    };
+    let mut judge = command::Judge::new(&history, command);
+    let found = judge
+        .bisect(range.good, range.bad, &told)
+        .map_err(|error| output::world("--run", &error))?;
+    if !judge.not_known().is_empty() {
+        let columns: Vec<&str> = judge.not_known().iter().map(String::as_str).collect();
+        let columns = crate::escape::terminal(&columns.join(", "));
+        output::note(&format!(
+            "warning: not known in some rows, and NULL in the files: {columns}\n"
+        ));
+    }
+    let mut report = empty_report(arguments, &history, &range);
+    enter(&mut report, found, true);
+    Ok(report)
+}
+
+fn write(arguments: &BisectArgs, report: &BisectReport) -> Result<(), Stop> {
+    let to_file = arguments.output.is_some();
+    let looks = report::Options {
+        color: !to_file && output::stdout_color(),
+        width: output::width(),
+        sample: arguments.sample.0,
+    };
+    let text = report::render_bisect(report, arguments.format, &looks);
+    match &arguments.output {
+        None => output::print(&text),
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| output::world(&format!("cannot write {}", path.display()), &error))?,
+    }
+    Ok(())
+}

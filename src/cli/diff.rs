@@ -1,0 +1,218 @@
+//! `firstbad diff SOURCE A B` and `firstbad diff SOURCE SOURCE`: rows that differ between two states.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::inputs::{self, Sample};
+use super::output_file::OutputFile;
+use super::{Outcome, Stop, exit, output};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::diff::{self, Looks, Request, Side, TableDiff};
+use crate::schema::TableName;
+use crate::source::{self, Opened};
+use crate::state::{History, Origin};
+use crate::verdict::At;
+
+/// How many rows of a table text shows where nothing else is asked for.
+const ROWS_SHOWN: usize = 10;
+
+/// Arguments of `firstbad diff`
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// A history directory, a directory of table files, or a data file
+    source: String,
+    /// The first position; or, as the last argument, a second source
+    #[arg(value_name = "A", allow_hyphen_values = true)]
+    a: String,
+    /// The second position
+    #[arg(value_name = "B", allow_hyphen_values = true)]
+    b: Option<String>,
+    /// Compare only this table (can be repeated)
+    #[arg(long, value_name = "TABLE")]
+    table: Vec<String>,
+    /// Match rows by these columns instead of the primary key
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    key: Vec<String>,
+    /// The time from which ages such as -10m count back [default: the last commit's]
+    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
+    now: Option<i64>,
+    /// How to write the differences: text, json or jsonl
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "jsonl"])]
+    format: String,
+    /// Write the differences to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How many rows of a table to list: a number, or all [default: 10 in text, all in json and jsonl]
+    #[arg(long, value_name = "N", value_parser = inputs::sample)]
+    sample: Option<Sample>,
+    /// Exit 1 where the two differ
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// A state that was opened and found.
+struct State {
+    name: String,
+    position: u32,
+    at: At,
+}
+
+pub(super) fn run(arguments: &DiffArgs, verbose: u8) -> Outcome {
+    match &arguments.b {
+        Some(b) => {
+            let opened = open(&arguments.source, verbose)?;
+            let history = &opened.history;
+            if history.origin == Origin::SingleState {
+                return Err(one_state(&arguments.source));
+            }
+            let state = |text: &str, which: &str| {
+                let resolved = history.resolve(text, arguments.now).map_err(|reason| {
+                    output::wrong_argument(&format!("{which}: {reason}"), None)
+                })?;
+                Ok(state(&arguments.source, history, resolved.position))
+            };
+            let (first, second) = (state(&arguments.a, "A")?, state(b, "B")?);
+            show(arguments, (history, &first), (history, &second))
+        }
+        None => {
+            if let Err(error) = source::probe(std::slice::from_ref(&arguments.a)) {
+                let looks_like_position = arguments.a.starts_with(['#', '-'])
+                    || arguments.a == "latest"
+                    || !arguments.a.contains(['/', '\\', '.']);
+                if looks_like_position && !std::path::Path::new(&arguments.a).exists() {
+                    let message = format!("there is no source `{}`", arguments.a);
+                    let hint = format!(
+                        "two positions of one source are `firstbad diff {} {} latest`",
+                        arguments.source, arguments.a
+                    );
+                    return Err(output::wrong_argument(&message, Some(&hint)));
+                }
+                return Err(inputs::source_error(&error, verbose));
+            }
+            let a = open(&arguments.source, verbose)?;
+            let b = open(&arguments.a, verbose)?;
+            let first = state(&arguments.source, &a.history, a.history.head());
+            let second = state(&arguments.a, &b.history, b.history.head());
+            show(arguments, (&a.history, &first), (&b.history, &second))
+        }
+    }
+}
+
+fn one_state(source: &str) -> Stop {
+    output::wrong_argument(
+        &format!("`{source}` holds one state, so it has no two positions"),
+        Some("two sources are `firstbad diff SOURCE SOURCE`"),
+    )
+}
+
+fn open(source: &str, verbose: u8) -> Result<Opened, Stop> {
+    let opened = source::open_held(&[source.to_owned()])
+        .map_err(|error| inputs::source_error(&error, verbose))?;
+    output::diagnostics(&opened.diagnostics, verbose);
+    Ok(opened)
+}
+
+fn state(name: &str, history: &History, position: u32) -> State {
+    State {
+        name: name.to_owned(),
+        position,
+        at: inputs::at(history, position),
+    }
+}
+
+fn show(
+    arguments: &DiffArgs,
+    (history_a, first): (&History, &State),
+    (history_b, second): (&History, &State),
+) -> Outcome {
+    let a = Side {
+        name: &first.name,
+        history: history_a,
+        position: first.position,
+        at: &first.at,
+    };
+    let b = Side {
+        name: &second.name,
+        history: history_b,
+        position: second.position,
+        at: &second.at,
+    };
+    let request = Request {
+        tables: arguments
+            .table
+            .iter()
+            .map(|name| TableName::parse(name))
+            .collect(),
+        key: (!arguments.key.is_empty()).then(|| arguments.key.clone()),
+    };
+    let tables = diff::compare(&a, &b, &request)
+        .map_err(|misfit| output::wrong_argument(&misfit.message, Some(&misfit.hint)))?;
+    output::diagnostics(&warnings(&tables, &second.name), 0);
+    write(arguments, (&a, &b), &tables)?;
+    let differ = tables.iter().any(TableDiff::differs);
+    let undecided = tables.iter().any(|diff| diff.unknown > 0);
+    Ok(match (arguments.exit_code, differ, undecided) {
+        (true, true, _) => exit::VIOLATED,
+        (true, false, true) => exit::UNKNOWN,
+        _ => exit::HELD,
+    })
+}
+
+/// Columns that were compared as text, for their types have nothing else in common.
+fn warnings(tables: &[TableDiff<'_>], name: &str) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for diff in tables {
+        for (column, a, b) in &diff.compared_as_text {
+            let message = format!(
+                "column `{column}` of table {} is {a} in one source and {b} in the other: the texts of its values are compared",
+                diff.table.short()
+            );
+            let hint = "a schema.sql beside the files says what the types are";
+            found.push(
+                Diagnostic::file(name, message)
+                    .with_hint(hint)
+                    .with_level(Level::Warning),
+            );
+        }
+    }
+    found
+}
+
+fn write(
+    arguments: &DiffArgs,
+    sides: (&Side<'_>, &Side<'_>),
+    tables: &[TableDiff<'_>],
+) -> Result<(), Stop> {
+    let sample = |text: Option<usize>| arguments.sample.map_or(text, |sample| sample.0);
+    let looks = Looks {
+        color: arguments.output.is_none() && output::stdout_color(),
+        width: output::width(),
+        sample: sample(Some(ROWS_SHOWN)),
+    };
+    let into = |out: &mut dyn Write| {
+        match arguments.format.as_str() {
+            "json" => diff::json(out, sides, tables, sample(None)),
+            "jsonl" => diff::jsonl(out, tables, sample(None)),
+            _ => diff::text(out, sides, tables, &looks),
+        }?;
+        out.flush()
+    };
+    match &arguments.output {
+        Some(path) => {
+            let written = || {
+                let mut file = OutputFile::create(path)?;
+                into(&mut &mut file)?;
+                file.complete()
+            };
+            written()
+                .map_err(|error| output::world(&format!("cannot write {}", path.display()), &error))
+        }
+        None => match into(&mut io::BufWriter::new(io::stdout().lock())) {
+            // A reader that went away (`| head`) has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            done => done.map_err(|error| output::world("cannot write", &error)),
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! `firstbad sql SOURCE QUERY`: any query on the state at a position, on the changes, and across positions.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::inputs::{self, Sample};
+use super::output_file::OutputFile;
+use super::{Outcome, Stop, exit, output};
+use crate::answer::{self, Format};
+use crate::judge::{Judge, Limits, Options, QueryError};
+use crate::rule::{Span, Spanned, Sql, TextRun, sql::SQL_BYTES_MAX};
+
+/// How many rows text shows where nothing else is asked for.
+const ROWS_SHOWN: usize = 100;
+
+/// Arguments of `firstbad sql`
+#[derive(Debug, Args)]
+pub(super) struct SqlArgs {
+    /// A history directory, a directory of table files, or data files
+    #[arg(required = true)]
+    source: Vec<String>,
+    /// One SELECT; a position in double quotes reads another state: "#1206".orders. `-` reads it from stdin
+    #[arg(required = true, allow_hyphen_values = true)]
+    query: String,
+    /// The position to look at: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
+    #[arg(
+        long,
+        value_name = "POSITION",
+        default_value = "latest",
+        allow_hyphen_values = true
+    )]
+    at: String,
+    /// The time that stands for now [default: the last commit's]
+    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
+    now: Option<i64>,
+    /// How to write the answer: text, json, jsonl, csv or parquet
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Write the answer to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How many rows text shows: a number, or all [default: 100]
+    #[arg(long, value_name = "N", value_parser = inputs::sample)]
+    limit: Option<Sample>,
+    /// The longest that the query may take, e.g. 60s
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
+    rule_timeout: Duration,
+    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
+    memory_limit: Option<u64>,
+}
+
+pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
+    inputs::probe(&arguments.source)?;
+    if arguments.format == Format::Parquet && arguments.output.is_none() {
+        return Err(output::wrong_argument(
+            "Parquet is not written to stdout",
+            Some("name a file with --output FILE"),
+        ));
+    }
+    if arguments.limit.is_some() && arguments.format != Format::Text {
+        return Err(output::wrong_argument(
+            "--limit is for text: the other formats hold all rows",
+            Some("write `limit 100` into the query"),
+        ));
+    }
+    let query = query(arguments)?;
+    let opened = inputs::open(&arguments.source, verbose)?;
+    output::diagnostics(&opened.diagnostics, verbose);
+    let history = Arc::new(opened.history);
+    let resolved = history
+        .resolve(&arguments.at, arguments.now)
+        .map_err(|reason| output::wrong_argument(&format!("--at: {reason}"), None))?;
+    let options = Options {
+        position: resolved.position,
+        now_us: arguments.now,
+        sample: None,
+    };
+    let mut limits = Limits {
+        rule_timeout: arguments.rule_timeout,
+        ..Limits::default()
+    };
+    limits.memory_bytes_max = arguments.memory_limit.unwrap_or(limits.memory_bytes_max);
+    let judge = Judge::new(Arc::clone(&history), limits)
+        .map_err(|error| output::world("the engine cannot be started", &error))?;
+    let looks = answer::Options {
+        source: arguments.source.join(" "),
+        at: inputs::at(&history, options.position),
+        width: output::width(),
+        limit: match arguments.limit {
+            Some(Sample(limit)) => limit,
+            None => Some(ROWS_SHOWN),
+        },
+    };
+    match &arguments.output {
+        Some(path) => {
+            let failed = |error: &io::Error| {
+                output::world(&format!("cannot write {}", path.display()), error)
+            };
+            let mut file = OutputFile::create(path).map_err(|error| failed(&error))?;
+            let done = ask(&judge, &query, &options, arguments.format, looks, &mut file);
+            done.map_err(|error| stop(&error, &failed))?;
+            file.complete().map_err(|error| failed(&error))?;
+        }
+        None => {
+            let out = io::BufWriter::new(io::stdout());
+            match ask(&judge, &query, &options, arguments.format, looks, out) {
+                // A reader that went away (`| head`) has seen enough.
+                Err(QueryError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                done => done
+                    .map_err(|error| stop(&error, &|error| output::world("cannot write", error)))?,
+            }
+        }
+    }
+    Ok(exit::HELD)
+}
+
+fn ask(
+    judge: &Judge,
+    query: &Sql,
+    options: &Options,
+    format: Format,
+    looks: answer::Options,
+    out: impl Write + Send,
+) -> Result<(), QueryError> {
+    let mut writer = answer::writer(format, Box::new(out), looks);
+    judge.query(query, options, writer.as_mut())?;
+    writer.finish().map_err(QueryError::Write)
+}
+
+/// Says why there is no answer.
+fn stop(error: &QueryError, failed: &dyn Fn(&io::Error) -> Stop) -> Stop {
+    match error {
+        QueryError::Mistake(found) => {
+            output::diagnostics(std::slice::from_ref(found), 0);
+            Stop { code: exit::INPUT }
+        }
+        QueryError::Unanswered(reason) => {
+            let reason = crate::escape::terminal(&reason.to_string());
+            output::note(&format!("error: the query has no answer: {reason}\n"));
+            Stop {
+                code: exit::UNKNOWN,
+            }
+        }
+        QueryError::Write(error) => failed(error),
+    }
+}
+
+/// The query's text, from the command line or from stdin, with the places of its characters.
+fn query(arguments: &SqlArgs) -> Result<Sql, Stop> {
+    let mut text = arguments.query.clone();
+    if text == "-" {
+        text.clear();
+        // One byte more than is allowed is enough to be refused.
+        let most = SQL_BYTES_MAX as u64 + 1;
+        io::stdin()
+            .take(most)
+            .read_to_string(&mut text)
+            .map_err(|error| output::world("cannot read the query from stdin", &error))?;
+    }
+    let mut runs = Vec::new();
+    let mut offset = 0;
+    for (at, line) in text.split('\n').enumerate() {
+        runs.push(TextRun {
+            offset,
+            line: at + 1,
+            column: 1,
+            source_line: line.trim_end_matches('\r').into(),
+        });
+        offset += line.chars().count() + 1;
+    }
+    let first = text.lines().next().unwrap_or_default();
+    let span = Span {
+        file: PathBuf::from("query"),
+        line: 1,
+        column: 1,
+        length: first.chars().count().max(1),
+        source_line: first.to_owned(),
+        runs: Some(runs.into()),
+    };
+    Ok(Spanned { value: text, span })
+}

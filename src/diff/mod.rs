@@ -1,0 +1,404 @@
+//! Rows that differ between two states: two positions of one history, or two sources.
+//!
+//! Rows are matched by primary key, without one as a multiset of whole rows. Two positions of one history share their row
+//! versions, so only what was written between them is looked at. What is kept beside the states is a hash and a number for each
+//! row that has to be looked at, and a few bytes for each difference.
+
+mod cells;
+mod json;
+mod matching;
+mod text;
+
+pub use json::{json, jsonl};
+pub use text::{Looks, text};
+
+use serde_json::{Map, Value};
+
+use crate::change::{Cell, Commit};
+use crate::diagnostic::nearest;
+use crate::schema::value::to_json;
+use crate::schema::{DataType, Table, TableName};
+use crate::state::{History, TableVersions};
+use crate::verdict::At;
+use cells::{Found, Manner};
+
+/// One of the two states.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// The source as it was named.
+    pub name: &'a str,
+    /// Its history.
+    pub history: &'a History,
+    /// The position.
+    pub position: Commit,
+    /// The position's attributes.
+    pub at: &'a At,
+}
+
+/// What to compare, and how rows are matched.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Only these tables; all where it is empty.
+    pub tables: Vec<TableName>,
+    /// Columns that take the place of the primary key.
+    pub key: Option<Vec<String>>,
+}
+
+/// A request that does not fit the two states.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Misfit {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What happened to a row on the way from the first state to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is in the second state only.
+    Added,
+    /// It is in the first state only.
+    Removed,
+    /// It is in both, with other values.
+    Changed,
+}
+
+impl Change {
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Change::Added => "added",
+            Change::Removed => "removed",
+            Change::Changed => "changed",
+        }
+    }
+}
+
+/// A column that both states have.
+#[derive(Clone, Debug)]
+struct Pair {
+    name: String,
+    a: usize,
+    b: usize,
+    type_a: DataType,
+    type_b: DataType,
+    manner: Manner,
+}
+
+/// A difference by its row versions; one of them is not used where the row is added or removed.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    change: Change,
+    a: u32,
+    b: u32,
+}
+
+/// The differences of one table.
+#[derive(Debug)]
+pub struct TableDiff<'a> {
+    /// The table.
+    pub table: TableName,
+    /// `a` or `b` where only that state has the table: all of its rows are removed, or added.
+    pub only: Option<&'static str>,
+    /// Rows in the second state only.
+    pub added: u64,
+    /// Rows in the first state only.
+    pub removed: u64,
+    /// Rows with other values.
+    pub changed: u64,
+    /// Rows in both states of which it is not known whether they differ.
+    pub unknown: u64,
+    /// Columns that only the first or only the second state has; they are not compared.
+    pub columns_only: (Vec<String>, Vec<String>),
+    /// Columns whose types have only their text in common: name and both types.
+    pub compared_as_text: Vec<(String, String, String)>,
+    a: Option<&'a TableVersions>,
+    b: Option<&'a TableVersions>,
+    pairs: Vec<Pair>,
+    /// Which of the pairs are the key.
+    key: Vec<usize>,
+    entries: Vec<Entry>,
+}
+
+/// A difference with its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// What happened.
+    pub change: Change,
+    /// The row's key.
+    pub key: Map<String, Value>,
+    /// The first state's row, or for a changed row its values of the columns that differ.
+    pub a: Option<Map<String, Value>>,
+    /// The second state's.
+    pub b: Option<Map<String, Value>>,
+    /// Columns of which a value is not known: they stand neither in `a` nor in `b`.
+    pub not_known: Vec<String>,
+}
+
+/// Compares two states, table by table: those of the first in order of declaration, then those that only the second has.
+///
+/// # Errors
+/// When the request names a table or a key that is not there.
+pub fn compare<'a>(
+    a: &Side<'a>,
+    b: &Side<'a>,
+    request: &Request,
+) -> Result<Vec<TableDiff<'a>>, Misfit> {
+    let (first, second) = (&a.history.schema, &b.history.schema);
+    let mut names: Vec<&TableName> = first.tables.iter().map(|table| &table.name).collect();
+    let only_second = second.tables.iter().map(|table| &table.name);
+    names.extend(only_second.filter(|name| first.table(name).is_none()));
+    for wanted in &request.tables {
+        if !names.contains(&wanted) {
+            return Err(unknown_table(wanted, &names));
+        }
+    }
+    names.retain(|name| request.tables.is_empty() || request.tables.contains(name));
+    names
+        .into_iter()
+        .map(|name| {
+            let at = |side: &Side<'a>| {
+                let at = side.history.schema.table_index(name)?;
+                Some(&side.history.tables[at])
+            };
+            let mut diff = prepare(name, at(a), at(b), request)?;
+            match (diff.a, diff.b) {
+                (Some(versions), Some(other)) => {
+                    let same = std::ptr::eq(versions, other);
+                    let rows = matching::rows(versions, other, same, (a.position, b.position));
+                    diff.match_rows(rows);
+                }
+                (Some(versions), None) => diff.one_side(versions.visible(a.position)),
+                (None, Some(versions)) => diff.one_side(versions.visible(b.position)),
+                (None, None) => {}
+            }
+            diff.sort();
+            Ok(diff)
+        })
+        .collect()
+}
+
+fn unknown_table(wanted: &TableName, names: &[&TableName]) -> Misfit {
+    let known: Vec<String> = names.iter().map(|name| name.short()).collect();
+    let hint = match nearest(&wanted.short(), known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the tables are {}", known.join(", ")),
+    };
+    Misfit {
+        message: format!("there is no table `{}`", wanted.short()),
+        hint,
+    }
+}
+
+/// Which columns are compared, and which of them are the key.
+fn prepare<'a>(
+    name: &TableName,
+    a: Option<&'a TableVersions>,
+    b: Option<&'a TableVersions>,
+    request: &Request,
+) -> Result<TableDiff<'a>, Misfit> {
+    let (only, left, right) = match (a, b) {
+        (Some(a), Some(b)) => (None, &a.table, &b.table),
+        (Some(a), None) => (Some("a"), &a.table, &a.table),
+        (None, Some(b)) => (Some("b"), &b.table, &b.table),
+        (None, None) => unreachable!("the name is that of a table"),
+    };
+    let pairs: Vec<Pair> = left
+        .columns
+        .iter()
+        .enumerate()
+        .filter_map(|(at, column)| {
+            let other = right.column_index(&column.name)?;
+            let type_b = right.columns[other].data_type.clone();
+            Some(Pair {
+                name: column.name.clone(),
+                a: at,
+                b: other,
+                manner: Manner::of(&column.data_type, &type_b),
+                type_a: column.data_type.clone(),
+                type_b,
+            })
+        })
+        .collect();
+    let only_in = |have: &Table, other: &Table| -> Vec<String> {
+        let names = have.columns.iter().map(|column| column.name.clone());
+        names.filter(|name| other.column(name).is_none()).collect()
+    };
+    let key = key(left, right, &pairs, request)?;
+    let compared_as_text = pairs
+        .iter()
+        .filter(|pair| pair.manner == Manner::Text)
+        .map(|pair| {
+            let types = (pair.type_a.to_string(), pair.type_b.to_string());
+            (pair.name.clone(), types.0, types.1)
+        })
+        .collect();
+    Ok(TableDiff {
+        table: name.clone(),
+        only,
+        added: 0,
+        removed: 0,
+        changed: 0,
+        unknown: 0,
+        columns_only: (only_in(left, right), only_in(right, left)),
+        compared_as_text,
+        a,
+        b,
+        pairs,
+        key,
+        entries: Vec::new(),
+    })
+}
+
+/// The pairs that are the key: as asked for, else the primary key of either side, else all of them.
+fn key(
+    left: &Table,
+    right: &Table,
+    pairs: &[Pair],
+    request: &Request,
+) -> Result<Vec<usize>, Misfit> {
+    let find = |names: &[String]| -> Option<Vec<usize>> {
+        let at = |name: &String| pairs.iter().position(|pair| pair.name == *name);
+        let found: Option<Vec<usize>> = names.iter().map(at).collect();
+        found.filter(|found| !found.is_empty())
+    };
+    if let Some(names) = &request.key {
+        return find(names).ok_or_else(|| Misfit {
+            message: format!(
+                "table `{}` has not all columns of --key in both states",
+                left.name.short()
+            ),
+            hint: "name the tables that have them with --table".into(),
+        });
+    }
+    let declared = [left.primary_key_names(), right.primary_key_names()];
+    let found = declared.iter().find_map(|names| find(names));
+    Ok(found.unwrap_or_else(|| (0..pairs.len()).collect()))
+}
+
+impl TableDiff<'_> {
+    /// Whether any row is known to differ.
+    pub fn differs(&self) -> bool {
+        self.added + self.removed + self.changed > 0
+    }
+
+    /// The names of the key's columns; all columns where the table has no key.
+    pub fn key_names(&self) -> Vec<&str> {
+        let names = self.key.iter().map(|&at| self.pairs[at].name.as_str());
+        names.collect()
+    }
+
+    /// The differences with their values, in key order.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.entries.iter().map(|entry| self.row(entry))
+    }
+
+    fn one_side(&mut self, rows: Vec<u32>) {
+        let removed = self.b.is_none();
+        for row in rows {
+            let change = if removed {
+                Change::Removed
+            } else {
+                Change::Added
+            };
+            self.enter(change, row, row);
+        }
+    }
+
+    fn enter(&mut self, change: Change, a: u32, b: u32) {
+        match change {
+            Change::Added => self.added += 1,
+            Change::Removed => self.removed += 1,
+            Change::Changed => self.changed += 1,
+        }
+        self.entries.push(Entry { change, a, b });
+    }
+
+    /// Compares two rows column by column.
+    fn compare(&self, a: u32, b: u32) -> Found {
+        let mut found = Found::Same;
+        for pair in &self.pairs {
+            match self.compare_column(pair, a, b) {
+                Found::Different => return Found::Different,
+                Found::NotKnown => found = Found::NotKnown,
+                Found::Same => {}
+            }
+        }
+        found
+    }
+
+    fn compare_column(&self, pair: &Pair, a: u32, b: u32) -> Found {
+        let (left, right) = (self.cell(pair, true, a), self.cell(pair, false, b));
+        pair.manner
+            .compare((&pair.type_a, &left), (&pair.type_b, &right))
+    }
+
+    fn cell(&self, pair: &Pair, first: bool, row: u32) -> Cell {
+        match (first, self.a, self.b) {
+            (true, Some(versions), _) => versions.cell(pair.a, row),
+            (false, _, Some(versions)) => versions.cell(pair.b, row),
+            _ => Cell::Unknown,
+        }
+    }
+
+    fn sort(&mut self) {
+        let mut entries = std::mem::take(&mut self.entries);
+        let side = |entry: &Entry| match entry.change {
+            Change::Added => (false, entry.b),
+            _ => (true, entry.a),
+        };
+        entries.sort_by(|x, y| {
+            let compared = self.key.iter().map(|&at| {
+                let pair = &self.pairs[at];
+                let plain = |entry: &Entry| {
+                    let (first, row) = side(entry);
+                    let data_type = if first { &pair.type_a } else { &pair.type_b };
+                    pair.manner.plain(data_type, &self.cell(pair, first, row))
+                };
+                cells::order(&plain(x), &plain(y))
+            });
+            let by_key = compared.into_iter().find(|found| found.is_ne());
+            by_key.unwrap_or_else(|| side(x).cmp(&side(y)).reverse())
+        });
+        self.entries = entries;
+    }
+
+    fn row(&self, entry: &Entry) -> Row {
+        let mut row = Row {
+            change: entry.change,
+            key: Map::new(),
+            a: (entry.change != Change::Added).then(Map::new),
+            b: (entry.change != Change::Removed).then(Map::new),
+            not_known: Vec::new(),
+        };
+        let changed = entry.change == Change::Changed;
+        for (at, pair) in self.pairs.iter().enumerate() {
+            let left = row.a.is_some().then(|| self.cell(pair, true, entry.a));
+            let right = row.b.is_some().then(|| self.cell(pair, false, entry.b));
+            let value_a = left.as_ref().map(|cell| to_json(&pair.type_a, cell));
+            let value_b = right.as_ref().map(|cell| to_json(&pair.type_b, cell));
+            if self.key.contains(&at) {
+                let value = value_a.clone().or_else(|| value_b.clone());
+                row.key.insert(pair.name.clone(), value.unwrap_or_default());
+            }
+            if [&left, &right]
+                .into_iter()
+                .any(|cell| matches!(cell, Some(Cell::Unknown)))
+            {
+                row.not_known.push(pair.name.clone());
+                continue;
+            }
+            if changed && self.compare_column(pair, entry.a, entry.b) == Found::Same {
+                continue;
+            }
+            for (map, value) in [(&mut row.a, value_a), (&mut row.b, value_b)] {
+                if let (Some(map), Some(value)) = (map, value) {
+                    map.insert(pair.name.clone(), value);
+                }
+            }
+        }
+        row
+    }
+}

@@ -1,0 +1,4 @@
+//! What `firstbad bisect` found, for people and for programs.
+
+pub(super) mod json;
+pub(super) mod text;

@@ -1,0 +1,66 @@
+//! What one commit recorded, with the rows as they are known from the whole history.
+
+use super::History;
+use super::column::NO_ROW;
+use super::versions::TableVersions;
+use crate::change::{Cell, Change, Commit, Image};
+
+impl History {
+    /// How many changes a commit recorded.
+    pub fn recorded_count(&self, commit: Commit) -> usize {
+        self.tables
+            .iter()
+            .map(|table| table.recorded(commit).len())
+            .sum()
+    }
+
+    /// The first `most` changes of a commit in the order in which they were recorded. Images hold every cell that is known, not only
+    /// those that the record named; `key` is the row's primary key before the change, or after it where the row is new.
+    pub fn recorded(&self, commit: Commit, most: usize) -> Vec<Change> {
+        let mut events: Vec<(u32, usize, usize)> = Vec::new();
+        for (index, table) in self.tables.iter().enumerate() {
+            let range = table.recorded(commit);
+            events.extend(range.map(|at| (table.events[at].ordinal, index, at)));
+        }
+        // Dated snapshots count the changes of each table by themselves.
+        events.sort_unstable();
+        let change = |(_, index, at): (u32, usize, usize)| {
+            let table = &self.tables[index];
+            let event = &table.events[at];
+            let image =
+                |row: u32, columns: &[usize]| (row != NO_ROW).then(|| image(table, row, columns));
+            let all: Vec<usize> = (0..table.columns.len()).collect();
+            let key = &table.table.primary_key;
+            let named = if event.before == NO_ROW {
+                event.after
+            } else {
+                event.before
+            };
+            Change {
+                table: index,
+                op: event.op,
+                key: image(named, key).filter(|image| !image.is_empty()),
+                before: image(event.before, &all),
+                after: image(event.after, &all),
+            }
+        };
+        events.into_iter().take(most).map(change).collect()
+    }
+}
+
+impl TableVersions {
+    /// Where the changes of a commit stand among the recorded ones.
+    fn recorded(&self, commit: Commit) -> std::ops::Range<usize> {
+        let start = self.events.partition_point(|event| event.commit < commit);
+        let end = self.events.partition_point(|event| event.commit <= commit);
+        start..end
+    }
+}
+
+/// The known cells of a row version.
+fn image(table: &TableVersions, row: u32, columns: &[usize]) -> Image {
+    let cells = columns
+        .iter()
+        .map(|&column| (column, table.columns[column].cell(row)));
+    cells.filter(|(_, cell)| *cell != Cell::Unknown).collect()
+}
