@@ -13,6 +13,6 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
-mod sums;
 mod stream_forms;
 mod streams;
+mod sums;

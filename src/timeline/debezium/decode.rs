@@ -237,7 +237,9 @@ fn decimal_encoding(
     let is_digits = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let certain = match is_digits {
         false => Some(Encoding::Base64),
-        true if text.contains(['.', '-']) || !text.len().is_multiple_of(4) => Some(Encoding::Digits),
+        true if text.contains(['.', '-']) || !text.len().is_multiple_of(4) => {
+            Some(Encoding::Digits)
+        }
         // A decimal with places is written with its point.
         true if scale > 0 => Some(Encoding::Base64),
         true => None,
