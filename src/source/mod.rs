@@ -142,21 +142,7 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
         ));
     }
     let paths: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
-    for path in &paths {
-        if let Err(error) = std::fs::metadata(path) {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                let message = format!(
-                    "there is no `{}`",
-                    crate::escape::terminal(&path.display().to_string())
-                );
-                return Err(SourceError::argument(
-                    message,
-                    "name a history directory, a directory of table files, or data files",
-                ));
-            }
-            return Err(SourceError::io(path)(error));
-        }
-    }
+    all_there(&paths)?;
     match paths.as_slice() {
         [one] if dump::is_dump(one) => Ok((beside(one), Kind::Dump(one.clone()))),
         [directory] if directory.is_dir() => {
@@ -203,6 +189,26 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
             Ok((PathBuf::from("."), Kind::Files(paths)))
         }
     }
+}
+
+/// Refuses arguments that name nothing.
+fn all_there(paths: &[PathBuf]) -> Result<(), SourceError> {
+    for path in paths {
+        if let Err(error) = std::fs::metadata(path) {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let message = format!(
+                    "there is no `{}`",
+                    crate::escape::terminal(&path.display().to_string())
+                );
+                return Err(SourceError::argument(
+                    message,
+                    "name a history directory, a directory of table files, or data files",
+                ));
+            }
+            return Err(SourceError::io(path)(error));
+        }
+    }
+    Ok(())
 }
 
 /// The directory of a file.

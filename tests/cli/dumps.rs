@@ -168,6 +168,11 @@ fn a_series_is_bounded_by_its_nights() {
     let second = place.check(&["d", "--at", "2026-03-12"]).exits(1);
     assert_eq!(second.rule("kept")["verdict"], "held");
 
+    let found = place.run(&["bisect", "d", "--format", "json"]).exits(1);
+    let negative = found.rule("negative");
+    assert_eq!(negative["certainty"], "bounded");
+    assert_eq!(negative["first_bad"]["commit"], 1);
+
     // One night alone is a state without changes.
     let one = place.run(&[
         "check",

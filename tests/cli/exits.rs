@@ -106,7 +106,7 @@ fn wrong_arguments_are_2() {
             "nowhere.json",
         ),
         (&["check", "d", "d/schema.sql"], "directory among files"),
-        (&["check", "d/schema.sql"], "no rules"),
+        (&["check", "d/schema.sql"], "no data file"),
         (&["check", "postgres://localhost/shop"], "Postgres"),
     ];
     for (arguments, text) in wrong {

@@ -37,12 +37,13 @@ enum Format {
     Archive,
 }
 
-/// Whether a path is a dump: by its name, or an archive by what it begins with.
+/// Whether a path is a dump: by its name, or an archive by what it begins with. `schema.sql` is the schema of others.
 pub(super) fn is_dump(path: &Path) -> bool {
     if path.is_dir() {
         return path.join("toc.dat").is_file();
     }
-    if !path.is_file() || tabular::table_name_of(path).is_some() {
+    let is_schema = path.file_name().is_some_and(|name| name == "schema.sql");
+    if is_schema || !path.is_file() || tabular::table_name_of(path).is_some() {
         return false;
     }
     let named = name_parts(path)
@@ -84,13 +85,12 @@ fn begins_as_archive(path: &Path) -> std::io::Result<bool> {
     Ok(head.starts_with(CUSTOM) || head.starts_with(TAR))
 }
 
-/// The dumps of a directory, in name order; `schema.sql` is none.
+/// The dumps of a directory, in name order.
 pub(super) fn dumps(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
         let path = entry.map_err(SourceError::io(directory))?.path();
-        let is_schema = path.file_name().is_some_and(|name| name == "schema.sql");
-        if is_schema || !is_dump(&path) {
+        if !is_dump(&path) {
             continue;
         }
         if let Some(other) = found.insert(stem(&path), path.clone()) {
@@ -192,9 +192,7 @@ pub(super) fn schema(
 ) -> Result<(Schema, Vec<Diagnostic>), SourceError> {
     let last = dumps.last().expect("a series of dumps is not empty");
     let beside = root.join("schema.sql");
-    if beside != *last
-        && let Some(declared) = files::schema_file(&beside)?
-    {
+    if let Some(declared) = files::schema_file(&beside)? {
         return Ok(declared);
     }
     let mut found = None;
