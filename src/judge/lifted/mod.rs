@@ -30,7 +30,7 @@ use crate::change::Commit;
 use crate::plan::Compiled;
 use plan::Lifted;
 pub(super) use spans::Span;
-use standing::{Standing, Stood};
+pub(super) use standing::{Standing, Stood};
 
 /// How much lifted judgement takes on at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
