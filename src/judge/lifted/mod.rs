@@ -50,8 +50,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Tuning {
             chunk_rows: 1 << 20,
-            hot_rows: 4 << 20,
-            hot_factor: 64,
+            hot_rows: 1 << 18,
+            hot_factor: 16,
             mistake: None,
         }
     }
