@@ -13,6 +13,9 @@ use crate::judge::{OutputColumn, Sink};
 use crate::report::{counted, grouped, table, value};
 use crate::schema::DataType;
 
+/// A column is cut to no less than so many columns of the terminal; where that does not do, rows become records.
+const CUT_TO_MIN: usize = 16;
+
 /// Keeps the first rows and counts the others.
 pub(super) struct Text<W: Write> {
     out: W,
@@ -37,10 +40,11 @@ impl<W: Write> Text<W> {
         let column = |(at, column): (usize, &OutputColumn)| {
             let cells = self.rows.iter().map(|row| value(&row[at])).collect();
             let shown = table::Column::new(escape::terminal(&column.name), cells);
-            if is_number(&column.data_type) {
-                shown.right()
-            } else {
-                shown
+            let whole = shown.width();
+            match column.data_type {
+                _ if is_number(&column.data_type) => shown.right().at_least(whole),
+                _ if may_be_cut(&column.data_type) => shown.at_least(whole.min(CUT_TO_MIN)),
+                _ => shown.at_least(whole),
             }
         };
         self.columns.iter().enumerate().map(column).collect()
@@ -81,6 +85,21 @@ impl<W: Write> Text<W> {
     }
 }
 
+/// Half a number or a time is worse than none.
+fn may_be_cut(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Text
+            | DataType::Varchar(_)
+            | DataType::Char(_)
+            | DataType::Json
+            | DataType::Jsonb
+            | DataType::Bytea
+            | DataType::Array(_)
+            | DataType::Other(_)
+    )
+}
+
 fn is_number(data_type: &DataType) -> bool {
     matches!(
         data_type,
@@ -103,7 +122,7 @@ impl<W: Write> Sink for Text<W> {
         self.count += batch.num_rows() as u64;
         let limit = self.options.limit.unwrap_or(usize::MAX);
         for row in 0..batch.num_rows().min(limit.saturating_sub(self.rows.len())) {
-            self.rows.push(json_row(&self.columns, batch, row));
+            self.rows.push(json_row(&self.columns, batch, row)?);
         }
         Ok(())
     }

@@ -137,13 +137,26 @@ fn stop(error: &QueryError, failed: &dyn Fn(&io::Error) -> Stop) -> Stop {
 fn query(arguments: &SqlArgs) -> Result<Sql, Stop> {
     let mut text = arguments.query.clone();
     if text == "-" {
-        text.clear();
         // One byte more than is allowed is enough to be refused.
         let most = SQL_BYTES_MAX as u64 + 1;
+        let mut bytes = Vec::new();
         io::stdin()
             .take(most)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(|error| output::world("cannot read the query from stdin", &error))?;
+        text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            // The last character may have been cut in two.
+            Err(error) if error.as_bytes().len() > SQL_BYTES_MAX => {
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
+            Err(_) => {
+                return Err(output::wrong_argument(
+                    "the query on stdin is not UTF-8",
+                    None,
+                ));
+            }
+        };
     }
     let mut runs = Vec::new();
     let mut offset = 0;

@@ -256,6 +256,7 @@ fn unknown_column(sql: &Sql, error: &SchemaError) -> Diagnostic {
             known.dedup();
             let hint = match nearest(&field.name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "no table is read here: name one after `from`".into(),
                 None => listed("the columns are", &known),
             };
             place_of_word(sql, &field.name)
@@ -287,6 +288,10 @@ fn planner_words(sql: &Sql, words: &str) -> Diagnostic {
     let name = name.rsplit('.').next().unwrap_or_default();
     let mut letters = first.chars();
     let message = match (words.starts_with('\''), letters.next()) {
+        _ if words.contains("OuterReferenceColumn") => {
+            let message = "a subquery that reads the row around it cannot be run here";
+            return sql.span.error(message).with_hint("write it as a join");
+        }
         (true, _) => format!("there is no function `{name}`"),
         (false, Some(letter)) => letter.to_lowercase().chain(letters).collect(),
         (false, None) => "the query cannot be planned".to_owned(),
@@ -297,8 +302,11 @@ fn planner_words(sql: &Sql, words: &str) -> Diagnostic {
         .and_then(|hint| hint.strip_prefix("Did you mean '"))
     {
         Some(near) => {
-            let near = near.trim_end_matches(['?', '\'']);
-            error.with_hint(format!("did you mean `{near}`?"))
+            // The planner names the nearest of all functions, however far it is.
+            match nearest(name, [near.trim_end_matches(['?', '\''])]) {
+                Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+                None => error,
+            }
         }
         None => error,
     }

@@ -1,9 +1,11 @@
 //! What one commit recorded, with the rows as they are known from the whole history.
 
+use std::collections::HashMap;
+
 use super::History;
 use super::column::NO_ROW;
 use super::versions::TableVersions;
-use crate::change::{Cell, Change, Commit, Image};
+use crate::change::{Cell, Change, Commit, Image, Op};
 
 impl History {
     /// How many changes a commit recorded.
@@ -49,6 +51,25 @@ impl History {
 }
 
 impl TableVersions {
+    /// Whether any cell of any row version is not known.
+    pub fn has_unknown(&self) -> bool {
+        self.columns.iter().any(|column| column.has_unknown())
+    }
+
+    /// For row versions that updates made after one position and up to another: the version that was there before the first of
+    /// these updates. What is not known in both of them is the same, for an update leaves alone what it does not name.
+    pub fn ancestors(&self, from: Commit, to: Commit) -> HashMap<u32, u32> {
+        let start = self.events.partition_point(|event| event.commit <= from);
+        let end = self.events.partition_point(|event| event.commit <= to);
+        let mut first: HashMap<u32, u32> = HashMap::new();
+        let events = self.events.get(start..end).unwrap_or_default();
+        for event in events.iter().filter(|event| event.op == Op::Update) {
+            let before = first.get(&event.before).copied();
+            first.insert(event.after, before.unwrap_or(event.before));
+        }
+        first
+    }
+
     /// Where the changes of a commit stand among the recorded ones.
     fn recorded(&self, commit: Commit) -> std::ops::Range<usize> {
         let start = self.events.partition_point(|event| event.commit < commit);
