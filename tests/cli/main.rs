@@ -15,6 +15,7 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
+mod sql;
 mod stream_forms;
 mod streams;
 mod sums;
