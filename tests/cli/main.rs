@@ -3,6 +3,7 @@
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod diff;
 mod dumps;
 mod exits;
 mod formats;
