@@ -10,8 +10,11 @@ use super::rows::json_row;
 use super::{Options, Writer};
 use crate::escape;
 use crate::judge::{OutputColumn, Sink};
-use crate::report::{counted, grouped, table, value};
+use crate::report::{counted, grouped, paint, table, value};
 use crate::schema::DataType;
+
+/// The colour of headings.
+const FAINT: &str = "2";
 
 /// A column is cut to no less than so many columns of the terminal; where that does not do, rows become records.
 const CUT_TO_MIN: usize = 16;
@@ -62,7 +65,8 @@ impl<W: Write> Text<W> {
         let room = self.options.width.saturating_sub(widest + 4).max(20);
         let mut lines = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
-            lines.push(format!("row {}", at + 1));
+            let heading = format!("row {}", at + 1);
+            lines.push(paint(self.options.color, FAINT, &heading));
             for (name, cell) in names.iter().zip(row) {
                 let blanks = " ".repeat(widest - table::width(name));
                 let cell = table::cut(&value(cell), room);
@@ -135,7 +139,11 @@ impl<W: Write> Writer for Text<W> {
         let lines = if table::total(&columns) > self.options.width && !self.rows.is_empty() {
             self.records()
         } else {
-            table::lines(&columns)
+            let mut lines = table::lines(&columns);
+            if let Some(head) = lines.first_mut() {
+                *head = paint(self.options.color, FAINT, head);
+            }
+            lines
         };
         for line in lines {
             writeln!(self.out, "{line}")?;

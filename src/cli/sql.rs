@@ -74,6 +74,7 @@ pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
         source: arguments.source.join(" "),
         at: inputs::at(&history, options.position),
         width: output::width(),
+        color: arguments.output.is_none() && output::stdout_color(),
         limit: match arguments.limit {
             Some(Sample(limit)) => limit,
             None => Some(ROWS_SHOWN),

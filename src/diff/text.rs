@@ -60,7 +60,8 @@ pub fn text(
         rows(out, diff, looks)?;
     }
     let differ = tables.iter().filter(|diff| diff.differs()).count();
-    let verb = if differ == 1 { "differs" } else { "differ" };
+    let one = differ == 1 || tables.len() == 1;
+    let verb = if one { "differs" } else { "differ" };
     let mut summary = format!(
         "{differ} of {} {verb}",
         counted(tables.len() as u64, "table")

@@ -17,6 +17,7 @@ use super::catalog::{CATALOG, View};
 use super::positions::Positions;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::rule::{Span, Sql, sql};
+use crate::schema::Table;
 
 /// How many names a hint lists.
 const LISTED_MAX: usize = 24;
@@ -312,14 +313,43 @@ fn unknown_table(sql: &Sql, table: &Ident, schema: &str, view: &View) -> Diagnos
     };
     let elsewhere = tables.iter().find(|table| table.name.name == name);
     let near = nearest(&name, known.iter().map(String::as_str));
+    // The tables that `changes.` and the like know have one name, with their schema in it.
+    let one_name = ["changes", "writes", "steps"].contains(&schema);
     let hint = match (near, elsewhere) {
-        (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, Some(table)) => format!("did you mean `{}`?", table.name.short()),
+        (Some(near), _) if one_name || schema != "public" => {
+            format!("did you mean `{}`?", quoted(near))
+        }
+        (Some(near), _) => {
+            let found = tables.iter().find(|table| table.name.short() == near);
+            format!("did you mean `{}`?", found.map_or(near.to_owned(), in_sql))
+        }
+        (None, Some(table)) if one_name => {
+            format!("did you mean `{}`?", quoted(&table.name.short()))
+        }
+        (None, Some(table)) => format!("did you mean `{}`?", in_sql(table)),
         (None, None) => listed("the tables are", &known),
     };
     place(sql, table)
         .error(format!("there is no table `{shown}`"))
         .with_hint(hint)
+}
+
+/// A name as SQL has it: in quotes where it needs them.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table as SQL names it.
+fn in_sql(table: &Table) -> String {
+    let name = quoted(&table.name.name);
+    match table.name.schema.as_str() {
+        "public" => name,
+        schema => format!("{}.{name}", quoted(schema)),
+    }
 }
 
 fn listed(what: &str, names: &[String]) -> String {

@@ -311,6 +311,16 @@ fn what_is_no_position_or_table_is_refused_at_its_place() {
         ),
         ("select id", "no column `id`", "query:1:8"),
     ];
+    let quoted = [
+        (
+            "select * from changes.invoices",
+            "did you mean `\"sales.invoices\"`?",
+        ),
+        ("select * from changes.stok", "did you mean `stock`?"),
+    ];
+    for (query, message) in quoted {
+        ask(&place, query, &[]).refused(&[message]);
+    }
     for (query, message, at) in wrong {
         ask(&place, query, &[]).refused(&[message, at]);
     }
@@ -391,6 +401,47 @@ fn texts_and_comments_are_no_positions() {
     for (query, expected) in queries {
         assert_eq!(rows(&place, query), expected, "{query}");
     }
+}
+
+#[test]
+fn names_of_tables_may_be_anything_in_quotes() {
+    let place = Place::new()
+        .with(
+            "d/schema.sql",
+            "create table \"we ird\"\"name\" (id int primary key, \"co l\"\"umn\" text, \"select\" int); \
+             create table \"#1\" (id int primary key); create schema \"latest\"; create table latest.t (id int primary key); \
+             create table t (id int primary key); create table \"Orders\" (id int primary key);",
+        )
+        .with("d/snapshot/we ird\"name.csv", "id,\"co l\"\"umn\",select\n1,x,2\n")
+        .with("d/snapshot/#1.csv", "id\n5\n")
+        .with("d/snapshot/latest.t.csv", "id\n6\n")
+        .with("d/snapshot/Orders.csv", "id\n7\n")
+        .with(
+            "d/changes/1.ndjson",
+            "{\"commit\":1,\"changes\":[{\"table\":\"t\",\"op\":\"insert\",\"after\":{\"id\":3}},\
+             {\"table\":\"Orders\",\"op\":\"delete\",\"key\":{\"id\":7}}]}\n",
+        );
+    for (query, answer) in [
+        (
+            "select \"co l\"\"umn\", \"select\" from \"we ird\"\"name\"",
+            "x,2\n",
+        ),
+        (
+            "select * from \"#0\".\"we ird\"\"name\" where \"co l\"\"umn\" = 'x'",
+            "1,x,2\n",
+        ),
+        ("select * from changes.\"we ird\"\"name\"", ""),
+        ("select * from \"#1\"", "5\n"),
+        ("select * from \"#0\".\"#1\"", "5\n"),
+        ("select * from latest.t", "6\n"),
+        ("select * from \"#1\".latest.t", "6\n"),
+        ("select * from latest.public.t", "3\n"),
+        ("select * from \"#0\".\"Orders\"", "7\n"),
+        ("select op, before_id from changes.\"Orders\"", "delete,7\n"),
+    ] {
+        assert_eq!(rows(&place, query), answer, "{query}");
+    }
+    ask(&place, "select * from Orders", &[]).refused(&["did you mean `\"Orders\"`?"]);
 }
 
 #[test]
