@@ -12,7 +12,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
-use super::{Judge, JudgeError, Options, Prepared, Work, guard, lifted, metric, query};
+use super::lifted::{self, Tuning};
+use super::{Judge, JudgeError, Options, Prepared, Work, guard, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
 use crate::rule::{Check, Rule, Threshold};
@@ -59,6 +60,38 @@ pub struct Lives {
     pub looked: Looked,
 }
 
+impl From<lifted::Span> for Life {
+    fn from(span: lifted::Span) -> Self {
+        Life {
+            key: span.key,
+            order: span.order,
+            onset: span.onset,
+            healed: span.healed,
+        }
+    }
+}
+
+impl Lives {
+    /// The same as if position `from` were the first: what is bad there begins there.
+    fn from(mut self, from: Commit) -> Self {
+        let lasts = |life: &Life| life.healed.is_none_or(|healed| healed > from);
+        self.intervals.retain(lasts);
+        for life in &mut self.intervals {
+            life.onset = life.onset.max(from);
+        }
+        let order = |life: &Life| (life.onset, life.order.clone());
+        self.intervals.sort_by_cached_key(order);
+        if let Some(judged) = &mut self.judged {
+            let earlier = judged.partition_point(|(commit, _)| *commit <= from);
+            judged.drain(..earlier.saturating_sub(1));
+            if let Some((commit, _)) = judged.first_mut() {
+                *commit = from.max(*commit);
+            }
+        }
+        self
+    }
+}
+
 impl Judge {
     /// The lives of a rule's violations from position 0 to `until`.
     ///
@@ -87,6 +120,24 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Option<Lives>, JudgeError> {
+        self.lives_in_batches(prepared, &[until], options, &Tuning::default())
+    }
+
+    /// The same, batch by batch: as when the history is watched while it grows. `batches` are the last commits of the batches, in
+    /// ascending order; with the last of them the lives end.
+    ///
+    /// # Errors
+    /// As for [`Judge::lives`].
+    pub fn lives_in_batches(
+        &self,
+        prepared: &Prepared,
+        batches: &[Commit],
+        options: &Options,
+        tuning: &Tuning,
+    ) -> Result<Option<Lives>, JudgeError> {
+        let Some(&until) = batches.last() else {
+            return Ok(None);
+        };
         if !prepared.can_be_lifted(&self.history) {
             return Ok(None);
         }
@@ -102,10 +153,10 @@ impl Judge {
             rule: Arc::new(prepared.clone()),
             options,
         };
-        self.runtime()
-            .block_on(guard::guarded(&self.limits, async move {
-                work.lives_lifted().await
-            }))
+        self.runtime().block_on(guard::guarded(&self.limits, {
+            let (batches, tuning) = (batches.to_vec(), tuning.clone());
+            async move { work.lives_lifted(&batches, &tuning).await }
+        }))
     }
 
     /// The same from a later position on: what is bad there begins there.
@@ -119,10 +170,10 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Lives, JudgeError> {
-        if from == 0 {
-            return self.lives(prepared, until, options);
+        match self.lives_lifted(prepared, until, options)? {
+            Some(lives) => Ok(lives.from(from)),
+            None => self.lives_in_full(prepared, from, until, options),
         }
-        self.lives_in_full(prepared, from, until, options)
     }
 
     /// The lives of a rule's violations between two positions, from full judgements of the state after every commit that touched what
@@ -174,7 +225,7 @@ fn in_percent(rule: &Rule) -> bool {
 impl Prepared {
     /// Whether it is worth trying: a query over several states that does not ask for the time. A source without changes has one state, and
     /// only full judgement knows which relations it lacks.
-    fn can_be_lifted(&self, history: &History) -> bool {
+    pub(super) fn can_be_lifted(&self, history: &History) -> bool {
         history.has_changes()
             && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
@@ -187,12 +238,16 @@ impl Prepared {
 }
 
 impl Work {
-    async fn lives_lifted(self) -> Result<Option<Lives>, JudgeError> {
+    async fn lives_lifted(
+        self,
+        batches: &[Commit],
+        tuning: &Tuning,
+    ) -> Result<Option<Lives>, JudgeError> {
         let Plan::Query(compiled) = &self.rule.plan else {
             return Ok(None);
         };
-        let until = self.options.position;
-        let Some(found) = self.lifted(compiled, until).await? else {
+        let Some((spans, states)) = lifted::judge(&self.engine, compiled, batches, tuning).await?
+        else {
             return Ok(None);
         };
         let mut judged = Vec::new();
@@ -200,52 +255,26 @@ impl Work {
             let Judged::Query(sql) = &compiled.judged else {
                 return Ok(None);
             };
-            let Some(counts) = self.lifted_counts(sql, until).await? else {
+            let Some(counts) = self.lifted_counts(sql, batches, tuning).await? else {
                 return Ok(None);
             };
             judged = counts;
         }
-        let life = |span: lifted::Span| Life {
-            key: span.key,
-            order: span.order,
-            onset: span.onset,
-            healed: span.healed,
-        };
-        let intervals: Vec<Life> = found.spans.into_iter().map(life).collect();
+        let intervals: Vec<Life> = spans.into_iter().map(Life::from).collect();
         if intervals.len() > LIVES_MAX {
             return Err(JudgeError::Limit(format!(
                 "more than {LIVES_MAX} violations began and healed"
             )));
         }
-        Ok(Some(self.finished(intervals, found.states, judged)))
-    }
-
-    /// The lives of a query's keys; None where it can only be judged in full.
-    async fn lifted(
-        &self,
-        compiled: &Compiled,
-        until: Commit,
-    ) -> Result<Option<lifted::Lives>, JudgeError> {
-        for keep in [lifted::Keep::WholeTables, lifted::Keep::Groups] {
-            let Ok(plan) = lifted::Lifted::plan(&self.engine, compiled, keep).await else {
-                return Ok(None);
-            };
-            match plan.lives(&self.engine, compiled, until).await {
-                Ok(Some(lives)) => return Ok(Some(lives)),
-                Ok(None) => {}
-                // Some state needs what is not known: which one, full judgement finds out.
-                Err(JudgeError::Unknown(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        Ok(Some(self.finished(intervals, states, judged)))
     }
 
     /// A query that returns one number, after every commit that changed it.
     async fn lifted_counts(
         &self,
         sql: &str,
-        until: Commit,
+        batches: &[Commit],
+        tuning: &Tuning,
     ) -> Result<Option<Vec<(Commit, u64)>>, JudgeError> {
         let Ok(planned) = self.engine.plan(sql).await else {
             return Ok(None);
@@ -259,11 +288,11 @@ impl Work {
             expand: crate::plan::Expand::None,
             members: None,
         };
-        let Some(found) = self.lifted(&counted, until).await? else {
+        let Some((spans, _)) = lifted::judge(&self.engine, &counted, batches, tuning).await? else {
             return Ok(None);
         };
         let count = |span: &lifted::Span| span.key.values().next()?.as_u64();
-        let counts = found.spans.iter();
+        let counts = spans.iter();
         Ok(counts
             .map(|span| Some((span.onset, count(span)?)))
             .collect())
