@@ -5,6 +5,8 @@
 //! row version once for each `(key, commit)` at which it is seen, and the lifted plan keeps the commits apart. Rules over single
 //! rows are simpler still: a version is judged once, and what is found holds as long as the version lives.
 
+mod clock;
+mod flips;
 mod keys;
 mod pairs;
 mod slot;
@@ -27,10 +29,13 @@ use super::catalog::Named;
 use super::engine::Engine;
 use crate::change::Commit;
 use crate::plan::Compiled;
+use crate::plan::clock::{Clock, answer};
 use crate::plan::lifting::lift;
 use crate::plan::locality::{self, Locality, ScanKey, locality};
 use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 use crate::state::{History, Lifetimes};
+use clock::Ticking;
+use flips::Times;
 use keys::can_be_key;
 use pairs::{Pair, Scans};
 use slot::{Slot, SlotTable};
@@ -50,6 +55,8 @@ pub(super) struct Lifted {
     scans: Vec<Scan>,
     how: How,
     keep: Keep,
+    /// Set where it asks for the time.
+    ticking: Option<Ticking>,
 }
 
 /// Which aggregates are kept as tables.
@@ -115,9 +122,6 @@ impl Lifted {
         keep: Keep,
     ) -> Result<Self, String> {
         let (plan, asks_now) = engine.optimized(&compiled.sql).await.map_err(words)?;
-        if asks_now {
-            return Err("it asks for the time, so its verdict changes without a write".into());
-        }
         let mut summaries = Vec::new();
         let mut plan = plan;
         let how = if is_row_by_row(&plan) {
@@ -151,12 +155,22 @@ impl Lifted {
             let slot = slots.next().expect("one slot a scan");
             provider_as_source(Arc::new(SlotTable(slot)))
         });
-        let physical = engine.physical(&lifted.map_err(words)?).await;
+        let mut lifted = lifted.map_err(words)?;
+        let ticking = match asks_now {
+            false => None,
+            true => {
+                let clock = Clock::new();
+                lifted = answer(lifted, &clock).map_err(words)?;
+                Some(Ticking::new(&plan, compiled, clock))
+            }
+        };
+        let physical = engine.physical(&lifted).await;
         Ok(Lifted {
             physical: physical.map_err(words)?,
             scans,
             how,
             keep,
+            ticking,
         })
     }
 
@@ -171,12 +185,29 @@ impl Lifted {
         for scan in &self.scans {
             lifetimes.push(scan.lifetimes(engine, until).await?);
         }
-        match &self.how {
-            How::Rows => {
+        let ticking = match &self.ticking {
+            None => None,
+            // Without times there is no now: full judgement says where.
+            Some(ticking) => match clock::times(&engine.view().history, until) {
+                None => return Ok(None),
+                Some(times) => Some((ticking, times)),
+            },
+        };
+        match (&self.how, ticking) {
+            (How::Rows, ticking) => {
                 let lifetimes = lifetimes.pop().expect("row by row means one table");
-                self.rows(engine, compiled, lifetimes).await.map(Some)
+                match &ticking {
+                    None => self.rows(engine, compiled, lifetimes).await.map(Some),
+                    Some((ticking, times)) => {
+                        self.rows_in_time(engine, compiled, ticking, times, &lifetimes)
+                            .await
+                    }
+                }
             }
-            How::Keys(locality) => self.keys(engine, compiled, locality, lifetimes).await,
+            (How::Keys(locality), ticking) => {
+                self.keys(engine, compiled, locality, lifetimes, ticking)
+                    .await
+            }
         }
     }
 
@@ -220,6 +251,7 @@ impl Lifted {
         compiled: &Compiled,
         locality: &Locality,
         lifetimes: Vec<Lifetimes>,
+        ticking: Option<(&Ticking, Times)>,
     ) -> Result<Option<Lives>, JudgeError> {
         let column_at = |scan: usize, column: usize| {
             let read = &self.scans[scan].projection;
@@ -227,10 +259,23 @@ impl Lifted {
             at.expect("a key column is one that the scan reads")
         };
         let mut scans = Scans::new(&locality.scans, lifetimes, &column_at)?;
-        let pairs = scans.pairs();
+        let mut pairs = scans.pairs();
         let versions: usize = scans.all.iter().map(|scan| scan.born.len()).sum();
-        if self.keep == Keep::WholeTables && scans.cost(&pairs) > HOT_ROWS + HOT_FACTOR * versions {
+        let hot = HOT_ROWS + HOT_FACTOR * versions;
+        if self.keep == Keep::WholeTables && scans.cost(&pairs) > hot {
             return Ok(None);
+        }
+        if let Some((ticking, times)) = &ticking {
+            let flips = self
+                .with_flips(engine, ticking, times, locality, &mut scans, pairs)
+                .await?;
+            let Some(all) = flips else {
+                return Ok(None);
+            };
+            pairs = all;
+            if scans.cost(&pairs) > hot {
+                return Ok(None);
+            }
         }
         let mut spans = Spans::new(compiled);
         let mut rest: &[Pair] = &pairs;
