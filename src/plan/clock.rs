@@ -37,7 +37,7 @@ fn now_type() -> ArrowType {
 /// The time that every commit has, in microseconds: what a lifted plan looks up. Shared with the plan, so that other numbers than
 /// commits can be given a time before a run.
 #[derive(Debug, Default)]
-pub struct Clock(RwLock<Arc<[i64]>>);
+pub struct Clock(RwLock<(u32, Arc<[i64]>)>);
 
 impl Clock {
     /// A clock without times.
@@ -45,13 +45,14 @@ impl Clock {
         Arc::default()
     }
 
-    /// Sets the times: that of commit 0, 1, 2, …
-    pub fn set(&self, times: Arc<[i64]>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = times;
+    /// Sets the times of commit `first` and of those after it.
+    pub fn set(&self, first: u32, times: Arc<[i64]>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (first, times);
     }
 
-    fn times(&self) -> Arc<[i64]> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    fn times(&self) -> (i64, Arc<[i64]>) {
+        let (first, times) = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (i64::from(*first), Arc::clone(times))
     }
 }
 
@@ -227,9 +228,9 @@ impl ScalarUDFImpl for CommitTime {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let times = self.clock.times();
+        let (first, times) = self.clock.times();
         let time = |commit: Option<i64>| {
-            let at = commit.and_then(|commit| usize::try_from(commit).ok());
+            let at = commit.and_then(|commit| usize::try_from(commit - first).ok());
             let micros = at.and_then(|at| times.get(at)).copied();
             let nanos = micros.and_then(|micros| micros.checked_mul(1000));
             nanos.ok_or_else(|| DataFusionError::Internal("a commit without a time".into()))

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firstbad::diagnostic::Level;
-use firstbad::judge::{Judge, Limits, Lives, Options};
+use firstbad::judge::{Judge, Limits, Lives, Options, Tuning};
 use firstbad::rule::file;
 use firstbad::state::History;
 
@@ -282,6 +282,15 @@ fn untidy(rng: &mut Rng, history: &mut History) -> bool {
             .is_some_and(|meta| meta.time.is_some())
 }
 
+/// The last commits of some batches: often one for all, sometimes one a commit.
+fn batches(rng: &mut Rng, head: u32) -> Vec<u32> {
+    let share = *rng.pick(&[0, 0, 20, 50, 100]);
+    let ends = (0..head).filter(|_| rng.chance(share));
+    let mut ends: Vec<u32> = ends.collect();
+    ends.push(head);
+    ends
+}
+
 /// The number of subjects after every commit.
 fn counts(lives: &Lives, head: u32) -> Option<Vec<Option<u64>>> {
     let judged = lives.judged.as_ref()?;
@@ -328,7 +337,13 @@ fn rules_that_ask_for_the_time_have_the_lives_of_full_judgement() {
         let prepared = judge.prepare(&rules, &options);
         let prepared = prepared.unwrap_or_else(|wrong| panic!("FIRSTBAD_SEED={seed}: {wrong:?}"));
         for (prepared, (text, kind, want)) in prepared.iter().zip(&written) {
-            let lifted = judge.lives_lifted(prepared, head, &options).transpose();
+            let batches = batches(&mut rng, head);
+            let tuning = Tuning {
+                chunk_rows: *rng.pick(&[1 << 20, 7, 1]),
+                ..Tuning::default()
+            };
+            let lifted = judge.lives_in_batches(prepared, &batches, &options, &tuning);
+            let lifted = lifted.transpose();
             let Some(lifted) = lifted else {
                 if timed && *want == Lifted {
                     disagreements.push(format!("FIRSTBAD_SEED={seed}: judged in full: {text}"));
@@ -344,7 +359,7 @@ fn rules_that_ask_for_the_time_have_the_lives_of_full_judgement() {
             );
             if want.as_ref().ok() != have.as_ref().ok() {
                 disagreements.push(format!(
-                    "FIRSTBAD_SEED={seed} {options:?}\n{text}want {want:?}\nhave {have:?}",
+                    "FIRSTBAD_SEED={seed} {options:?} batches {batches:?}\n{text}want {want:?}\nhave {have:?}",
                 ));
             }
         }

@@ -1,16 +1,18 @@
 //! Lifted judgement of rules that ask for the time: the commits at which they must be judged beside those that changed their rows.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType as ArrowType, Int64Type};
 use datafusion::logical_expr::LogicalPlan;
 
 use super::flips::{Question, Search, Stretch, Times, Verdict, every_time};
-use super::pairs::{self, CHUNK_ROWS, Pair, Scans};
-use super::spans::Spans;
-use super::{Lifted, Lives};
+use super::pairs::{self, Pair, Scans};
+use super::plan::Lifted;
+use super::source::Source;
+use super::{Mistake, Tuning};
 use crate::change::Commit;
 use crate::judge::JudgeError;
 use crate::judge::engine::Engine;
@@ -19,10 +21,12 @@ use crate::plan::lifting::COMMIT;
 use crate::plan::locality::Locality;
 use crate::plan::trend::{Course, Trend, course};
 use crate::plan::{Compiled, Expand};
-use crate::state::{History, Lifetimes};
+use crate::state::History;
 
 /// How many judgements are made of a rule whose verdicts may change in any way at any commit.
 const EVERY_MAX: usize = 4 << 20;
+/// How many rows these judgements may emit.
+const ROWS_MAX: usize = 64 << 20;
 
 /// What is known of a rule that asks for the time.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub(super) struct Ticking {
 
 impl Ticking {
     /// Looks at a rule's optimised plan, in which the aggregates that are kept are tables already.
-    pub(super) fn new(plan: &LogicalPlan, compiled: &Compiled, clock: Arc<Clock>) -> Self {
+    pub(super) fn new(plan: &LogicalPlan, compiled: &Compiled) -> Self {
         let fields = plan.schema().fields();
         let position = |name: &String| fields.iter().position(|field| field.name() == name);
         // The evidence of gaps says how many violations they are.
@@ -47,15 +51,17 @@ impl Ticking {
             Some(verdict) => course(plan, &verdict),
             None => Err("its output has no such column"),
         };
+        let clock = Clock::new();
         Ticking { clock, course }
     }
 
-    /// Why the rule must be judged at every commit, in words; None where few commits tell of all.
-    pub(super) fn reason(&self) -> Option<&'static str> {
-        self.course.as_ref().err().copied()
+    /// What the lifted plan asks.
+    pub(super) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
-    fn is_still(&self) -> bool {
+    /// True where the verdict does not depend on the time after all.
+    pub(super) fn is_still(&self) -> bool {
         matches!(&self.course, Ok(course) if course.rows == Trend::Still && course.moving.is_empty())
     }
 
@@ -66,37 +72,57 @@ impl Ticking {
     }
 }
 
-/// The time after every commit up to a position, as [`crate::judge::lives`] has it; None where some state has none.
-pub(super) fn times(history: &History, until: Commit) -> Option<Times> {
-    let metas = history.transactions.iter().take(until as usize);
-    let mut now = history.began(0)?;
-    let mut times = vec![now];
-    for meta in metas {
-        now = meta.time.unwrap_or(now);
-        times.push(now);
+/// The time after every commit of a range, as [`crate::judge::lives`] has it.
+fn times(history: &History, range: &RangeInclusive<Commit>) -> Result<Times, JudgeError> {
+    let first = || (*range.start() == 0).then(|| history.began(0)).flatten();
+    let mut now = history.now_at(*range.start()).or_else(first);
+    let mut times = Vec::new();
+    for commit in range.clone() {
+        now = history.meta(commit).and_then(|meta| meta.time).or(now);
+        // Times that nanoseconds cannot hold are no times to the engine.
+        let time = now.filter(|now| now.checked_mul(1000).is_some());
+        times.push(time.ok_or_else(|| JudgeError::Unknown("some commit has no time".into()))?);
     }
-    // Times that nanoseconds cannot hold are no times to the engine.
-    let fit = times.iter().all(|time| time.checked_mul(1000).is_some());
-    fit.then(|| Times::new(times.into()))
+    Ok(Times::new(*range.start(), times.into()))
 }
 
-impl Lifted {
-    /// The pairs at which a rule's keys are to be judged: those that rows changed, and those that the time changed. None where these
-    /// would be too many.
-    pub(super) async fn with_flips(
+/// A lifted plan that asks for the time, ready to be fed.
+pub(super) struct Feed<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) lifted: &'a Lifted,
+    pub(super) ticking: &'a Ticking,
+    pub(super) tuning: &'a Tuning,
+}
+
+/// Takes in a batch of the plan's output.
+type Each<'a> = dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send + 'a;
+
+impl Feed<'_> {
+    /// The pairs at which a rule's keys are to be judged in a range of commits: those that rows changed, and those that the time
+    /// changed. Keys below `known` were met before the range.
+    ///
+    /// # Errors
+    /// [`JudgeError::Unknown`] where only full judgement can tell: a state has no time, or there would be too many pairs.
+    pub(super) async fn pairs_in_time(
         &self,
-        engine: &Engine,
-        ticking: &Ticking,
-        times: &Times,
-        locality: &Locality,
         scans: &mut Scans,
-        changed: Vec<Pair>,
-    ) -> Result<Option<Vec<Pair>>, JudgeError> {
-        ticking.clock.set(Arc::clone(times.all()));
-        if ticking.is_still() {
-            return Ok(Some(changed));
+        locality: &Locality,
+        mut changed: Vec<Pair>,
+        range: &RangeInclusive<Commit>,
+        known: usize,
+    ) -> Result<Vec<Pair>, JudgeError> {
+        let history = &self.engine.view().history;
+        let times = times(history, range)?;
+        self.ticking
+            .clock
+            .set(*range.start(), Arc::clone(times.all()));
+        if self.ticking.is_still() {
+            return Ok(changed);
         }
-        let last = Commit::try_from(times.all().len() - 1).expect("fewer than 2^32 commits");
+        let known = u32::try_from(known).expect("fewer than 2^32 keys");
+        changed.extend((0..known).map(|key| pairs::pair(key, *range.start())));
+        changed.sort_unstable();
+        changed.dedup();
         let stretches = changed.iter().enumerate().map(|(at, &pair)| {
             let subject = pairs::key_of(pair);
             let next = changed.get(at + 1).copied();
@@ -104,62 +130,64 @@ impl Lifted {
             Stretch {
                 subject,
                 first: pairs::commit_of(pair),
-                last: next.map_or(last, |next| pairs::commit_of(next) - 1),
+                last: next.map_or(*range.end(), |next| pairs::commit_of(next) - 1),
             }
         });
-        let flips = if ticking.course.is_ok() {
-            let mut search = Search::new(times, stretches);
+        let flips = if self.ticking.course.is_ok() {
+            let mut search = Search::new(&times, stretches);
             loop {
-                let Ok(questions) = search.questions() else {
-                    return Ok(None);
-                };
+                let questions = search.questions().map_err(JudgeError::Unknown)?;
                 if questions.is_empty() {
                     break search.finish();
                 }
-                let verdicts = self
-                    .judge_keys(engine, ticking, locality, scans, &questions)
-                    .await?;
+                let verdicts = self.judge_keys(scans, locality, &questions, range).await?;
                 search.answer(&questions, &verdicts);
             }
         } else {
-            match every_time(times, stretches, EVERY_MAX) {
-                Some(found) => found,
-                None => return Ok(None),
-            }
+            every_time(&times, stretches, EVERY_MAX).ok_or_else(|| self.too_many())?
         };
-        let mut all = changed;
-        all.extend(
+        changed.extend(
             flips
                 .into_iter()
                 .map(|(key, commit)| pairs::pair(key, commit)),
         );
-        all.sort_unstable();
-        Ok(Some(all))
+        changed.sort_unstable();
+        if scans.cost(history, &changed).0 > ROWS_MAX {
+            return Err(self.too_many());
+        }
+        Ok(changed)
+    }
+
+    fn too_many(&self) -> JudgeError {
+        let why = self.ticking.course.as_ref().err();
+        let why = why.unwrap_or(&"its verdicts change too often");
+        JudgeError::Unknown(format!("it asks for the time, and {why}"))
     }
 
     async fn judge_keys(
         &self,
-        engine: &Engine,
-        ticking: &Ticking,
-        locality: &Locality,
         scans: &mut Scans,
+        locality: &Locality,
         questions: &[Question],
+        range: &RangeInclusive<Commit>,
     ) -> Result<Vec<Verdict>, JudgeError> {
-        let asked: Vec<Pair> = questions
-            .iter()
+        let history = &self.engine.view().history;
+        let asked = questions.iter();
+        let asked: Vec<Pair> = asked
             .map(|&(key, commit)| pairs::pair(key, commit))
             .collect();
         let mut verdicts = vec![Verdict::default(); asked.len()];
         let mut rest: &[Pair] = &asked;
         while !rest.is_empty() {
-            let (emitted, taken) = scans.emit(rest);
+            let (emitted, taken) =
+                scans.emit(history, rest, *range.start(), self.tuning.chunk_rows);
             for (at, rows) in emitted.into_iter().enumerate() {
-                let columns = &scans.all[at].columns;
-                self.scans[at].fill_versions(columns, rows.versions, rows.commits)?;
+                let columns = scans.source(at).rows(history, &rows.versions)?;
+                self.lifted.slots[at].fill(columns, rows.commits)?;
             }
             let anchors = &mut scans.anchors;
-            self.run(engine, &mut |batch| {
-                let output = Output::new(&batch, ticking.moving())?;
+            self.run(&mut |batch| {
+                let output = Output::new(&batch, self.ticking.moving())?;
                 let anchor = locality.anchor.iter();
                 let anchor: Vec<_> = anchor.map(|&at| output.column(at).clone()).collect();
                 let keys = anchors.find(&anchor, batch.num_rows())?;
@@ -180,115 +208,85 @@ impl Lifted {
         Ok(verdicts)
     }
 
-    /// The lives of a rule that looks at one table's rows one by one: each version is judged when it is born and when the time changes
-    /// what it is. None where that would be too often.
-    pub(super) async fn rows_in_time(
+    /// When row versions are to be judged in a range of commits, for a rule that looks at one table's rows one by one: where they begin
+    /// to be seen, and where the time changes what they are. By version and commit.
+    ///
+    /// # Errors
+    /// As for [`Self::pairs_in_time`].
+    pub(super) async fn versions_in_time(
         &self,
-        engine: &Engine,
-        compiled: &Compiled,
-        ticking: &Ticking,
-        times: &Times,
-        lifetimes: &Lifetimes,
-    ) -> Result<Option<Lives>, JudgeError> {
-        let last = Commit::try_from(times.all().len() - 1).expect("fewer than 2^32 commits");
-        let lived = (0u32..).zip(lifetimes.born.iter().zip(&lifetimes.died));
-        let stretches = lived.filter(|(_, (born, died))| born < died);
-        let stretches = stretches.map(|(subject, (&first, &died))| Stretch {
-            subject,
-            first,
-            last: last.min(died - 1),
-        });
-        let stretches: Vec<Stretch> = stretches.collect();
+        source: &Source,
+        versions: &[u32],
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Vec<Question>, JudgeError> {
+        let history = &self.engine.view().history;
+        let times = times(history, range)?;
+        let stretch = |&subject: &u32| {
+            let (born, died) = source.lifetime(history, subject);
+            let first = born.max(*range.start());
+            (first < died).then(|| Stretch {
+                subject,
+                first,
+                last: (died - 1).min(*range.end()),
+            })
+        };
+        let stretches: Vec<Stretch> = versions.iter().filter_map(stretch).collect();
         let mut judged: Vec<Question> = stretches.iter().map(|s| (s.subject, s.first)).collect();
-        if ticking.course.is_err() {
-            match every_time(times, stretches, EVERY_MAX) {
-                Some(found) => judged.extend(found),
-                None => return Ok(None),
-            }
-        } else if !ticking.is_still() {
-            let mut search = Search::new(times, stretches);
+        if self.ticking.course.is_err() {
+            let found = every_time(&times, stretches, EVERY_MAX);
+            judged.extend(found.ok_or_else(|| self.too_many())?);
+        } else if !self.ticking.is_still() {
+            let mut search = Search::new(&times, stretches);
             loop {
-                let Ok(questions) = search.questions() else {
-                    return Ok(None);
-                };
+                let questions = search.questions().map_err(JudgeError::Unknown)?;
                 if questions.is_empty() {
                     break;
                 }
                 let mut verdicts = vec![Verdict::default(); questions.len()];
-                self.judge_versions(
-                    engine,
-                    ticking,
-                    times,
-                    lifetimes,
-                    &questions,
-                    &mut |batch| {
-                        let output = Output::new(&batch, ticking.moving())?;
-                        for (row, &at) in output.commits.iter().enumerate() {
-                            let at = usize::try_from(at).expect("it is a question's number");
-                            output.add(row, &mut verdicts[at]);
-                        }
-                        Ok(())
-                    },
-                )
-                .await?;
+                let each = &mut |batch: RecordBatch| {
+                    let output = Output::new(&batch, self.ticking.moving())?;
+                    for (row, &at) in output.commits.iter().enumerate() {
+                        let at = usize::try_from(at).expect("it is a question's number");
+                        output.add(row, &mut verdicts[at]);
+                    }
+                    Ok(())
+                };
+                self.judge_versions(source, &questions, range, each).await?;
                 search.answer(&questions, &verdicts);
             }
             judged.extend(search.finish());
         }
         judged.sort_unstable();
-        let mut spans = Spans::new(compiled);
-        let holds = |at: i64| {
-            let at = usize::try_from(at).ok()?;
-            let &(version, from) = judged.get(at)?;
-            let next = judged.get(at + 1).filter(|(other, _)| *other == version);
-            let died = lifetimes.died[version as usize];
-            Some((from, next.map_or(died, |&(_, next)| next)))
-        };
-        self.judge_versions(engine, ticking, times, lifetimes, &judged, &mut |batch| {
-            spans.add(&batch, &mut |rows| {
-                Ok(rows.commits.iter().map(|&at| holds(at)).collect())
-            })
-        })
-        .await?;
-        let mut states: Vec<Commit> = judged.iter().map(|&(_, commit)| commit).collect();
-        states.sort_unstable();
-        states.dedup();
-        Ok(Some(Lives {
-            spans: spans.finish(),
-            states: states.len() as u64,
-        }))
+        Ok(judged)
     }
 
     /// Judges row versions at commits; what stands for the commit in the output is the number of the question.
-    async fn judge_versions(
+    pub(super) async fn judge_versions(
         &self,
-        engine: &Engine,
-        ticking: &Ticking,
-        times: &Times,
-        lifetimes: &Lifetimes,
+        source: &Source,
         questions: &[Question],
-        each: &mut (dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send),
+        range: &RangeInclusive<Commit>,
+        each: &mut Each<'_>,
     ) -> Result<(), JudgeError> {
-        ticking.clock.set(
-            questions
-                .iter()
-                .map(|&(_, commit)| times.at(commit))
-                .collect(),
-        );
-        for start in (0..questions.len()).step_by(CHUNK_ROWS) {
-            let end = questions.len().min(start + CHUNK_ROWS);
-            let versions = questions[start..end].iter().map(|&(version, _)| version);
-            let versions = UInt32Array::from_iter_values(versions);
-            let columns = lifetimes.batch.columns().iter();
-            let columns = columns.map(|column| take(column, &versions, None));
-            let columns = columns
-                .collect::<Result<_, _>>()
-                .map_err(JudgeError::engine)?;
-            let numbers = (start..end).map(|at| i64::try_from(at).expect("fewer than 2^32"));
-            self.scans[0].fill(columns, numbers.collect());
-            self.run(engine, each).await?;
+        let history = &self.engine.view().history;
+        let times = times(history, range)?;
+        let asked = questions.iter().map(|&(_, commit)| times.at(commit));
+        self.ticking.clock.set(0, asked.collect());
+        let size = self.tuning.chunk_rows.max(1);
+        for (chunk, questions) in questions.chunks(size).enumerate() {
+            let versions: Vec<u32> = questions.iter().map(|&(version, _)| version).collect();
+            let columns = source.rows(history, &versions)?;
+            let numbers = chunk * size..chunk * size + questions.len();
+            let numbers = numbers.map(|at| i64::try_from(at).expect("fewer than 2^32"));
+            self.lifted.slots[0].fill(columns, numbers.collect())?;
+            self.run(each).await?;
         }
         Ok(())
+    }
+
+    async fn run(&self, each: &mut Each<'_>) -> Result<(), JudgeError> {
+        let reset = self.tuning.mistake != Some(Mistake::NoReset);
+        super::run(self.engine, &self.lifted.physical, reset, each).await
     }
 }
 

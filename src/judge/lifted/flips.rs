@@ -14,26 +14,28 @@ const ASKED_MIN: usize = 4 << 20;
 /// … and how many more for each stretch.
 const ASKED_EACH: usize = 64;
 
-/// The time after every commit, from position 0 on.
+/// The time after every commit of a range.
 #[derive(Debug)]
 pub(super) struct Times {
+    /// The first commit of the range.
+    first: Commit,
     at: Arc<[i64]>,
-    /// Where the earliest and the latest times are, as binary trees over the commits; None where the times are in order.
-    trees: Option<(Vec<Commit>, Vec<Commit>)>,
+    /// Where in the range the earliest and the latest times are, as binary trees; None where the times are in order.
+    trees: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 impl Times {
-    /// `at` are the times of commits 0, 1, 2, …, in microseconds.
-    pub(super) fn new(at: Arc<[i64]>) -> Self {
+    /// `at` are the times of the commits from the first one on, in microseconds.
+    pub(super) fn new(first: Commit, at: Arc<[i64]>) -> Self {
         let trees = (!at.is_sorted()).then(|| {
-            let earlier = |a: Commit, b: Commit| {
+            let earlier = |a: u32, b: u32| {
                 if at[b as usize] < at[a as usize] {
                     b
                 } else {
                     a
                 }
             };
-            let later = |a: Commit, b: Commit| {
+            let later = |a: u32, b: u32| {
                 if at[b as usize] > at[a as usize] {
                     b
                 } else {
@@ -42,7 +44,7 @@ impl Times {
             };
             (tree(at.len(), &earlier), tree(at.len(), &later))
         });
-        Times { at, trees }
+        Times { first, at, trees }
     }
 
     pub(super) fn all(&self) -> &Arc<[i64]> {
@@ -50,7 +52,7 @@ impl Times {
     }
 
     pub(super) fn at(&self, commit: Commit) -> i64 {
-        self.at[commit as usize]
+        self.at[(commit - self.first) as usize]
     }
 
     /// A commit with the earliest and one with the latest time of those from `first` to `last`.
@@ -58,36 +60,33 @@ impl Times {
         match &self.trees {
             None => (first, last),
             Some((earliest, latest)) => {
-                let least = best(earliest, first, last, &|a, b| self.at(b) < self.at(a));
-                let most = best(latest, first, last, &|a, b| self.at(b) > self.at(a));
-                (least, most)
+                let (low, high) = (first - self.first, last - self.first);
+                let time = |at: u32| self.at[at as usize];
+                let least = best(earliest, low, high, &|a, b| time(b) < time(a));
+                let most = best(latest, low, high, &|a, b| time(b) > time(a));
+                (least + self.first, most + self.first)
             }
         }
     }
 }
 
-/// A tree whose leaves are the commits and whose inner nodes are the better of two; node `n` has the children `2n` and `2n + 1`.
-fn tree(len: usize, better: &dyn Fn(Commit, Commit) -> Commit) -> Vec<Commit> {
+/// A tree whose leaves are places in the range and whose inner nodes are the better of two; node `n` has the children `2n` and `2n + 1`.
+fn tree(len: usize, better: &dyn Fn(u32, u32) -> u32) -> Vec<u32> {
     let mut tree = vec![0; len];
-    tree.extend((0..len).map(|at| Commit::try_from(at).expect("fewer than 2^32 commits")));
+    tree.extend((0..len).map(|at| u32::try_from(at).expect("fewer than 2^32 commits")));
     for at in (1..len).rev() {
         tree[at] = better(tree[2 * at], tree[2 * at + 1]);
     }
     tree
 }
 
-fn best(
-    tree: &[Commit],
-    first: Commit,
-    last: Commit,
-    is_better: &dyn Fn(Commit, Commit) -> bool,
-) -> Commit {
+fn best(tree: &[u32], first: u32, last: u32, is_better: &dyn Fn(u32, u32) -> bool) -> u32 {
     let leaves = tree.len() / 2;
     let (mut low, mut high) = (first as usize + leaves, last as usize + leaves + 1);
     let mut found = first;
-    let mut meet = |commit: Commit| {
-        if is_better(found, commit) {
-            found = commit;
+    let mut meet = |at: u32| {
+        if is_better(found, at) {
+            found = at;
         }
     };
     while low < high {
@@ -290,7 +289,7 @@ mod tests {
 
     /// Searches where a subject is bad from a time on; the answer must be what looking at every commit says.
     fn check(times: Vec<i64>, thresholds: &[i64], rises: bool) -> usize {
-        let times = Times::new(times.into());
+        let times = Times::new(0, times.into());
         let last = Commit::try_from(times.all().len() - 1).expect("few");
         let verdict = |subject: u32, commit: Commit| {
             let mine = thresholds.iter().skip(subject as usize % 2);
@@ -365,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_time_is_a_turn_unless_there_are_too_many() {
-        let times = Times::new(vec![0, 0, 1, 1, 0].into());
+        let times = Times::new(0, vec![0, 0, 1, 1, 0].into());
         let whole = [Stretch {
             subject: 3,
             first: 0,
