@@ -28,9 +28,10 @@ use futures::StreamExt;
 
 use super::JudgeError;
 use super::engine::Engine;
-pub(super) use plan::{How, Lifted};
+use crate::change::Commit;
+use crate::plan::Compiled;
 pub(super) use spans::Span;
-pub(super) use standing::{Standing, Stood};
+use standing::{Standing, Stood};
 
 /// How much lifted judgement takes on at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,31 @@ pub(super) enum Summaries {
     OfWholeTables,
     /// Those over groups as well: for groups so large that reading their rows at every commit costs too much.
     OfGroups,
+}
+
+/// The lives of a query's keys, batch by batch, and how many states were judged; None where it can only be judged in full.
+pub(super) async fn judge(
+    engine: &Engine,
+    compiled: &Compiled,
+    batches: &[Commit],
+    tuning: &Tuning,
+) -> Result<Option<(Vec<Span>, u64)>, JudgeError> {
+    'again: for keep in [Summaries::OfWholeTables, Summaries::OfGroups] {
+        let Ok(mut standing) = Standing::plan(engine, compiled, keep, tuning).await else {
+            return Ok(None);
+        };
+        for &until in batches {
+            match standing.advance(engine, compiled, until).await {
+                Ok(Stood::Judged) => {}
+                Ok(Stood::TooHot) => continue 'again,
+                // Some state needs what is not known: which one, full judgement finds out.
+                Err(JudgeError::Unknown(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(Some((standing.spans(), standing.states())));
+    }
+    Ok(None)
 }
 
 /// Runs a cached plan once more.

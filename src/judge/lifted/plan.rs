@@ -22,23 +22,23 @@ use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 
 /// A rule's query, rewritten to be judged by the lives of its keys.
 #[derive(Debug)]
-pub(in crate::judge) struct Lifted {
+pub(super) struct Lifted {
     /// Cached: planned once, reset before every run.
     pub(super) physical: Arc<dyn ExecutionPlan>,
     /// What the scans read, in the order of the plan's scans.
     pub(super) slots: Vec<Arc<Slot>>,
-    pub(in crate::judge) how: How,
+    pub(super) how: How,
     /// The output column of each part of the anchor.
-    pub(in crate::judge) anchor: Vec<String>,
+    pub(super) anchor: Vec<String>,
     /// How many aggregates are kept as tables.
-    pub(in crate::judge) summaries: usize,
+    pub(super) summaries: usize,
     /// Set where it asks for the time.
     pub(super) ticking: Option<Ticking>,
 }
 
 /// How a lifted plan is fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::judge) enum How {
+pub(super) enum How {
     /// One table, row by row: each version is judged once.
     Rows,
     /// Key by key.
@@ -50,7 +50,7 @@ impl Lifted {
     ///
     /// # Errors
     /// Why it can only be judged in full, in words for the author of the rule.
-    pub(in crate::judge) async fn plan(
+    pub(super) async fn plan(
         engine: &Engine,
         compiled: &Compiled,
         keep: Summaries,
