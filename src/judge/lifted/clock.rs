@@ -65,6 +65,17 @@ impl Ticking {
         matches!(&self.course, Ok(course) if course.rows == Trend::Still && course.moving.is_empty())
     }
 
+    /// When the rule is judged although none of its rows changed, in words; None where the time has no say.
+    pub(super) fn words(&self) -> Option<String> {
+        match &self.course {
+            Ok(_) if self.is_still() => None,
+            Ok(_) => {
+                Some("the moment at which the time changes a verdict is found by bisection".into())
+            }
+            Err(why) => Some(format!("judged at every commit, because {why}")),
+        }
+    }
+
     fn moving(&self) -> &[usize] {
         self.course
             .as_ref()

@@ -30,6 +30,7 @@ use super::JudgeError;
 use super::engine::Engine;
 use crate::change::Commit;
 use crate::plan::Compiled;
+use plan::Lifted;
 pub(super) use spans::Span;
 use standing::{Standing, Stood};
 
@@ -102,6 +103,34 @@ pub(super) async fn judge(
         return Ok(Some((standing.spans(), standing.states())));
     }
     Ok(None)
+}
+
+/// How the rows that a rule needs are found.
+pub(super) enum Reached {
+    /// One by one.
+    Rows,
+    /// By keys.
+    Keys {
+        /// The columns of the output that tell keys apart.
+        anchor: Vec<String>,
+        /// How each scan is reached, in words.
+        scans: Vec<String>,
+        /// How many aggregates are kept as tables from the start.
+        summaries: usize,
+    },
+}
+
+/// How a rule is lifted, and for one that asks for the time when it is judged beside, in words.
+///
+/// # Errors
+/// Why it can only be judged in full, in words for its author.
+pub(super) async fn reached(
+    engine: &Engine,
+    compiled: &Compiled,
+) -> Result<(Reached, Option<String>), String> {
+    let (lifted, _) = Lifted::plan(engine, compiled, Summaries::OfWholeTables, None).await?;
+    let when = lifted.ticking.as_ref().and_then(|ticking| ticking.words());
+    Ok((lifted.reached, when))
 }
 
 /// Runs a cached plan once more.

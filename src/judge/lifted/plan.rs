@@ -12,7 +12,7 @@ use super::keys::can_be_key;
 use super::slot::{Slot, SlotTable};
 use super::source::Source;
 use super::summary::Kept;
-use super::{Mistake, Summaries};
+use super::{Mistake, Reached, Summaries};
 use crate::judge::engine::Engine;
 use crate::plan::Compiled;
 use crate::plan::clock::answer;
@@ -21,17 +21,13 @@ use crate::plan::locality::{self, Locality, ScanKey, locality};
 use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 
 /// A rule's query, rewritten to be judged by the lives of its keys.
-#[derive(Debug)]
 pub(super) struct Lifted {
     /// Cached: planned once, reset before every run.
     pub(super) physical: Arc<dyn ExecutionPlan>,
     /// What the scans read, in the order of the plan's scans.
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) how: How,
-    /// The output column of each part of the anchor.
-    pub(super) anchor: Vec<String>,
-    /// How many aggregates are kept as tables.
-    pub(super) summaries: usize,
+    pub(super) reached: Reached,
     /// Set where it asks for the time.
     pub(super) ticking: Option<Ticking>,
 }
@@ -88,13 +84,10 @@ impl Lifted {
                 None => source(engine, scan)?,
             });
         }
-        let mut anchor = Vec::new();
         if let How::Keys(locality) = &how {
             check_keys(&plan, locality)?;
-            let fields = plan.schema().fields();
-            let names = locality.anchor.iter().map(|&at| fields[at].name().clone());
-            anchor.extend(names);
         }
+        let reached = reached(&plan, &how, summaries.len());
         let mut next = slots.iter();
         let lifted = lift(&plan, &mut |_| {
             let slot = next.next().expect("one slot a scan");
@@ -113,11 +106,56 @@ impl Lifted {
             physical: physical.map_err(words)?,
             slots,
             how,
-            anchor,
-            summaries: summaries.len(),
+            reached,
             ticking,
         };
         Ok((lifted, sources))
+    }
+}
+
+/// How a plan's rows are found, in words.
+fn reached(plan: &LogicalPlan, how: &How, summaries: usize) -> Reached {
+    let How::Keys(locality) = how else {
+        return Reached::Rows;
+    };
+    let scans = locality::scans(plan);
+    let column = |scan: usize, column: &usize| {
+        let schema = scans[scan].source.schema();
+        schema.field(*column).name().clone()
+    };
+    let mut told = Vec::new();
+    for (at, key) in locality.scans.iter().enumerate() {
+        let table = scans[at].table_name.table();
+        let table = table.split_once('(').map_or(table, |(table, _)| table);
+        let text = match key {
+            ScanKey::Direct(columns) if !columns.is_empty() => {
+                let columns: Vec<String> = columns.iter().map(|c| column(at, c)).collect();
+                format!("{table} by {}", columns.join(", "))
+            }
+            ScanKey::Direct(_) => continue,
+            ScanKey::Derived {
+                source,
+                source_column,
+                own_column,
+            } => {
+                let from = scans[*source].table_name.table();
+                let theirs = column(*source, source_column);
+                format!(
+                    "{table} by {}, as {theirs} of {from} has it",
+                    column(at, own_column)
+                )
+            }
+        };
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    let fields = plan.schema().fields();
+    let anchor = locality.anchor.iter();
+    Reached::Keys {
+        anchor: anchor.map(|&at| fields[at].name().clone()).collect(),
+        scans: told,
+        summaries,
     }
 }
 
