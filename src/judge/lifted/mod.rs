@@ -9,6 +9,8 @@
 //! rows behind them in indexes, and reads the rows from the history itself.
 
 mod clock;
+#[cfg(test)]
+mod clock_tests;
 mod flips;
 mod keys;
 mod pairs;
