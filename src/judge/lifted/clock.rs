@@ -8,10 +8,12 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType as ArrowType, Int64Type};
 use datafusion::logical_expr::LogicalPlan;
 
+use super::asleep::{Asleep, HORIZONS, MARGIN};
 use super::flips::{Question, Search, Stretch, Times, Verdict, every_time};
 use super::pairs::{self, Pair, Scans};
 use super::plan::Lifted;
 use super::source::Source;
+use super::standing::Fed;
 use super::{Mistake, Tuning};
 use crate::change::Commit;
 use crate::judge::JudgeError;
@@ -109,8 +111,91 @@ pub(super) struct Feed<'a> {
 type Each<'a> = dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send + 'a;
 
 impl Feed<'_> {
+    /// The times of a range of commits.
+    ///
+    /// # Errors
+    /// [`JudgeError::Unknown`] where some commit has none.
+    pub(super) fn times(&self, range: &RangeInclusive<Commit>) -> Result<Times, JudgeError> {
+        times(&self.engine.view().history, range)
+    }
+
+    /// The subjects, sorted, whose verdicts the times of a range may change although they were judged before it. What is fed has not
+    /// advanced to the range yet.
+    pub(super) async fn awake(
+        &self,
+        asleep: &mut Asleep,
+        fed: &mut Fed,
+        range: &RangeInclusive<Commit>,
+        times: &Times,
+    ) -> Result<Vec<u32>, JudgeError> {
+        if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
+            return Ok(Vec::new());
+        }
+        let mut fresh = asleep.take_fresh();
+        if self.ticking.course.is_ok()
+            && let Some(position) = range.start().checked_sub(1)
+            && let Some(latest) = asleep.latest()
+            && !fresh.is_empty()
+        {
+            let since = latest.saturating_sub(MARGIN);
+            let mut before = self.verdicts_at(fed, &fresh, position, since).await;
+            for (at, &ahead) in HORIZONS.iter().enumerate() {
+                let until = latest.saturating_add(ahead);
+                let after = self.verdicts_at(fed, &fresh, position, until).await;
+                // A time at which nothing can be computed is no reason to give up: then the subjects stay awake.
+                let (Ok(known), Ok(after)) = (&before, &after) else {
+                    continue;
+                };
+                let same: Vec<bool> = known.iter().zip(after).map(|(a, b)| a == b).collect();
+                for (&subject, _) in fresh.iter().zip(&same).filter(|(_, same)| **same) {
+                    match at {
+                        0 => asleep.settle(subject),
+                        _ => asleep.sleep(subject, until),
+                    }
+                }
+                let mut rest = same.iter().map(|same| !same);
+                let mut also = same.iter().map(|same| !same);
+                fresh.retain(|_| rest.next().unwrap_or(true));
+                before = before.map(|mut before| {
+                    before.retain(|_| also.next().unwrap_or(true));
+                    before
+                });
+                if fresh.is_empty() {
+                    break;
+                }
+            }
+        }
+        let (earliest, latest) = times.bounds();
+        fresh.extend(asleep.wake(earliest, latest));
+        fresh.sort_unstable();
+        fresh.dedup();
+        Ok(fresh)
+    }
+
+    /// The verdicts about subjects as their rows are at a position, at another time.
+    async fn verdicts_at(
+        &self,
+        fed: &mut Fed,
+        subjects: &[u32],
+        position: Commit,
+        time: i64,
+    ) -> Result<Vec<Verdict>, JudgeError> {
+        let questions: Vec<Question> = subjects.iter().map(|&s| (s, position)).collect();
+        match fed {
+            Fed::Rows(source) => {
+                self.verdicts_of_versions(source, &questions, &vec![time; questions.len()])
+                    .await
+            }
+            Fed::Keys(scans, locality) => {
+                self.ticking.clock.set(position, Arc::from([time]));
+                self.verdicts_of_keys(scans, locality, &questions, position)
+                    .await
+            }
+        }
+    }
+
     /// The pairs at which a rule's keys are to be judged in a range of commits: those that rows changed, and those that the time
-    /// changed. Keys below `known` were met before the range.
+    /// changed; `awake` are the keys that it may change although they were judged before the range.
     ///
     /// # Errors
     /// [`JudgeError::Unknown`] where only full judgement can tell: a state has no time, or there would be too many pairs.
@@ -120,18 +205,16 @@ impl Feed<'_> {
         locality: &Locality,
         mut changed: Vec<Pair>,
         range: &RangeInclusive<Commit>,
-        known: usize,
+        times: &Times,
+        awake: &[u32],
     ) -> Result<Vec<Pair>, JudgeError> {
-        let history = &self.engine.view().history;
-        let times = times(history, range)?;
         self.ticking
             .clock
             .set(*range.start(), Arc::clone(times.all()));
-        if self.ticking.is_still() {
+        if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
             return Ok(changed);
         }
-        let known = u32::try_from(known).expect("fewer than 2^32 keys");
-        changed.extend((0..known).map(|key| pairs::pair(key, *range.start())));
+        changed.extend(awake.iter().map(|&key| pairs::pair(key, *range.start())));
         changed.sort_unstable();
         changed.dedup();
         let stretches = changed.iter().enumerate().map(|(at, &pair)| {
@@ -145,17 +228,19 @@ impl Feed<'_> {
             }
         });
         let flips = if self.ticking.course.is_ok() {
-            let mut search = Search::new(&times, stretches);
+            let mut search = Search::new(times, stretches);
             loop {
                 let questions = search.questions().map_err(JudgeError::Unknown)?;
                 if questions.is_empty() {
                     break search.finish();
                 }
-                let verdicts = self.judge_keys(scans, locality, &questions, range).await?;
+                let verdicts = self
+                    .verdicts_of_keys(scans, locality, &questions, *range.start())
+                    .await?;
                 search.answer(&questions, &verdicts);
             }
         } else {
-            every_time(&times, stretches, EVERY_MAX).ok_or_else(|| self.too_many())?
+            every_time(times, stretches, EVERY_MAX).ok_or_else(|| self.too_many())?
         };
         changed.extend(
             flips
@@ -163,6 +248,7 @@ impl Feed<'_> {
                 .map(|(key, commit)| pairs::pair(key, commit)),
         );
         changed.sort_unstable();
+        let history = &self.engine.view().history;
         if scans.cost(history, &changed).0 > ROWS_MAX {
             return Err(self.too_many());
         }
@@ -175,12 +261,13 @@ impl Feed<'_> {
         JudgeError::Unknown(format!("it asks for the time, and {why}"))
     }
 
-    async fn judge_keys(
+    /// The verdicts about keys at commits from `first` on.
+    async fn verdicts_of_keys(
         &self,
         scans: &mut Scans,
         locality: &Locality,
         questions: &[Question],
-        range: &RangeInclusive<Commit>,
+        first: Commit,
     ) -> Result<Vec<Verdict>, JudgeError> {
         let history = &self.engine.view().history;
         let asked = questions.iter();
@@ -190,8 +277,7 @@ impl Feed<'_> {
         let mut verdicts = vec![Verdict::default(); asked.len()];
         let mut rest: &[Pair] = &asked;
         while !rest.is_empty() {
-            let (emitted, taken) =
-                scans.emit(history, rest, *range.start(), self.tuning.chunk_rows);
+            let (emitted, taken) = scans.emit(history, rest, first, self.tuning.chunk_rows);
             for (at, rows) in emitted.into_iter().enumerate() {
                 let columns = scans.source(at).rows(history, &rows.versions)?;
                 self.lifted.slots[at].fill(columns, rows.commits)?;
@@ -229,9 +315,9 @@ impl Feed<'_> {
         source: &Source,
         versions: &[u32],
         range: &RangeInclusive<Commit>,
+        times: &Times,
     ) -> Result<Vec<Question>, JudgeError> {
         let history = &self.engine.view().history;
-        let times = times(history, range)?;
         let stretch = |&subject: &u32| {
             let (born, died) = source.lifetime(history, subject);
             let first = born.max(*range.start());
@@ -243,26 +329,22 @@ impl Feed<'_> {
         };
         let stretches: Vec<Stretch> = versions.iter().filter_map(stretch).collect();
         let mut judged: Vec<Question> = stretches.iter().map(|s| (s.subject, s.first)).collect();
-        if self.ticking.course.is_err() {
-            let found = every_time(&times, stretches, EVERY_MAX);
+        if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
+            // What is found when a version is born holds as long as it lives.
+        } else if self.ticking.course.is_err() {
+            let found = every_time(times, stretches, EVERY_MAX);
             judged.extend(found.ok_or_else(|| self.too_many())?);
-        } else if !self.ticking.is_still() {
-            let mut search = Search::new(&times, stretches);
+        } else {
+            let mut search = Search::new(times, stretches);
             loop {
                 let questions = search.questions().map_err(JudgeError::Unknown)?;
                 if questions.is_empty() {
                     break;
                 }
-                let mut verdicts = vec![Verdict::default(); questions.len()];
-                let each = &mut |batch: RecordBatch| {
-                    let output = Output::new(&batch, self.ticking.moving())?;
-                    for (row, &at) in output.commits.iter().enumerate() {
-                        let at = usize::try_from(at).expect("it is a question's number");
-                        output.add(row, &mut verdicts[at]);
-                    }
-                    Ok(())
-                };
-                self.judge_versions(source, &questions, range, each).await?;
+                let asked = times.of(&questions);
+                let verdicts = self
+                    .verdicts_of_versions(source, &questions, &asked)
+                    .await?;
                 search.answer(&questions, &verdicts);
             }
             judged.extend(search.finish());
@@ -271,18 +353,35 @@ impl Feed<'_> {
         Ok(judged)
     }
 
-    /// Judges row versions at commits; what stands for the commit in the output is the number of the question.
+    async fn verdicts_of_versions(
+        &self,
+        source: &Source,
+        questions: &[Question],
+        times: &[i64],
+    ) -> Result<Vec<Verdict>, JudgeError> {
+        let mut verdicts = vec![Verdict::default(); questions.len()];
+        let each = &mut |batch: RecordBatch| {
+            let output = Output::new(&batch, self.ticking.moving())?;
+            for (row, &at) in output.commits.iter().enumerate() {
+                let at = usize::try_from(at).expect("it is a question's number");
+                output.add(row, &mut verdicts[at]);
+            }
+            Ok(())
+        };
+        self.judge_versions(source, questions, times, each).await?;
+        Ok(verdicts)
+    }
+
+    /// Judges row versions, each at a time; what stands for the commit in the output is the number of the question.
     pub(super) async fn judge_versions(
         &self,
         source: &Source,
         questions: &[Question],
-        range: &RangeInclusive<Commit>,
+        times: &[i64],
         each: &mut Each<'_>,
     ) -> Result<(), JudgeError> {
         let history = &self.engine.view().history;
-        let times = times(history, range)?;
-        let asked = questions.iter().map(|&(_, commit)| times.at(commit));
-        self.ticking.clock.set(0, asked.collect());
+        self.ticking.clock.set(0, Arc::from(times));
         let size = self.tuning.chunk_rows.max(1);
         for (chunk, questions) in questions.chunks(size).enumerate() {
             let versions: Vec<u32> = questions.iter().map(|&(version, _)| version).collect();

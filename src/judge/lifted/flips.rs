@@ -51,6 +51,21 @@ impl Times {
         &self.at
     }
 
+    /// The earliest and the latest time.
+    pub(super) fn bounds(&self) -> (i64, i64) {
+        let last = self.first + u32::try_from(self.at.len() - 1).expect("fewer than 2^32 commits");
+        let (earliest, latest) = self.extremes(self.first, last);
+        (self.at(earliest), self.at(latest))
+    }
+
+    /// The times at which some questions are asked.
+    pub(super) fn of(&self, questions: &[Question]) -> Vec<i64> {
+        questions
+            .iter()
+            .map(|&(_, commit)| self.at(commit))
+            .collect()
+    }
+
     pub(super) fn at(&self, commit: Commit) -> i64 {
         self.at[(commit - self.first) as usize]
     }

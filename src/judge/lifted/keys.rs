@@ -19,11 +19,6 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// How many different keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.integers.len() + self.others.len()
-    }
-
     /// The numbers of keys, new ones for keys not met before.
     pub(super) fn number(
         &mut self,

@@ -8,6 +8,7 @@
 //! [`Standing`] goes through a history batch by batch. What it costs follows the batch, never the tables: it keeps its keys and the
 //! rows behind them in indexes, and reads the rows from the history itself.
 
+mod asleep;
 mod clock;
 #[cfg(test)]
 mod clock_tests;
@@ -71,6 +72,8 @@ pub enum Mistake {
     NoCommitPair,
     /// A change touches the keys of its new row only.
     NoOldImage,
+    /// The time changes no verdict.
+    NoClock,
 }
 
 /// Which aggregates are kept as tables.

@@ -68,8 +68,19 @@ impl Lifted {
             match anchor(&plan, compiled) {
                 Ok(found) => How::Keys(found),
                 Err(reason) => {
-                    (plan, summaries) = summarize(&plan, true).map_err(words)?;
-                    How::Keys(of_the_whole(&plan, &summaries).ok_or(reason)?)
+                    let (whole, kept) = summarize(&plan, true).map_err(words)?;
+                    let (grouped, groups) = summarize(&plan, false).map_err(words)?;
+                    let found = match of_the_whole(&whole, &kept) {
+                        Some(found) => {
+                            (plan, summaries) = (whole, kept);
+                            Some(found)
+                        }
+                        None => {
+                            (plan, summaries) = (grouped, groups);
+                            of_the_whole(&plan, &summaries)
+                        }
+                    };
+                    How::Keys(found.ok_or(reason)?)
                 }
             }
         };

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
+use super::asleep::Asleep;
 use super::clock::Feed;
 use super::pairs::{self, Pair, Scans};
 use super::plan::{How, Lifted};
@@ -26,12 +27,12 @@ pub(super) struct Standing {
     /// The first commit that was not judged yet.
     next: Commit,
     states: States,
-    /// Row versions that the time may still change: for rules that are judged row by row and ask for the time.
-    alive: Vec<u32>,
+    /// What the time cannot change for a while.
+    asleep: Asleep,
 }
 
 /// Where the rows come from.
-enum Fed {
+pub(super) enum Fed {
     Rows(Source),
     Keys(Scans, Locality),
 }
@@ -71,7 +72,7 @@ impl Standing {
             spans: Spans::default(),
             next: 0,
             states: States::default(),
-            alive: Vec::new(),
+            asleep: Asleep::default(),
         })
     }
 
@@ -160,13 +161,25 @@ impl Standing {
         compiled: &Compiled,
         range: &RangeInclusive<Commit>,
     ) -> Result<Stood, JudgeError> {
+        let mut in_time = None;
+        if let Some(ticking) = &self.lifted.ticking {
+            let feed = Feed {
+                engine,
+                lifted: &self.lifted,
+                ticking,
+                tuning: &self.tuning,
+            };
+            let times = feed.times(range)?;
+            let (asleep, fed) = (&mut self.asleep, &mut self.fed);
+            let awake = feed.awake(asleep, fed, range, &times).await?;
+            in_time = Some((feed, times, awake));
+        }
         let Fed::Keys(scans, locality) = &mut self.fed else {
             unreachable!("called for rules that are judged by keys")
         };
         let tuning = &self.tuning;
         let old_images = tuning.mistake != Some(Mistake::NoOldImage);
         let reset = tuning.mistake != Some(Mistake::NoReset);
-        let known = scans.anchors.len();
         let mut pairs = scans.advance(engine, range, old_images).await?;
         let history = &engine.view().history;
         let (rows, versions) = scans.cost(history, &pairs);
@@ -176,16 +189,16 @@ impl Standing {
         if self.keep == Summaries::OfWholeTables && rows > bearable {
             return Ok(Stood::TooHot);
         }
-        if let Some(ticking) = &self.lifted.ticking {
-            let feed = Feed {
-                engine,
-                lifted: &self.lifted,
-                ticking,
-                tuning,
-            };
+        if let Some((feed, times, awake)) = &in_time {
             pairs = feed
-                .pairs_in_time(scans, locality, pairs, range, known)
+                .pairs_in_time(scans, locality, pairs, range, times, awake)
                 .await?;
+            if !feed.ticking.is_still() {
+                let keys = pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b));
+                let keys = keys.map(|run| pairs::key_of(run[0]));
+                self.asleep.forget(|_| false);
+                self.asleep.judged(keys, times.bounds().1);
+            }
         }
         for &pair in &pairs {
             self.states.add(pairs::commit_of(pair));
@@ -237,32 +250,37 @@ impl Standing {
         compiled: &Compiled,
         range: &RangeInclusive<Commit>,
     ) -> Result<Stood, JudgeError> {
-        let (Fed::Rows(source), Some(ticking)) = (&mut self.fed, &self.lifted.ticking) else {
-            unreachable!("called for rules that are judged row by row and ask for the time")
+        let Some(ticking) = &self.lifted.ticking else {
+            unreachable!("called for rules that ask for the time")
         };
-        let turn = source.advance(engine, range).await?;
-        let history = &engine.view().history;
-        if ticking.is_still() {
-            self.alive.clear();
-        }
-        // Versions that the time may change are judged anew where the range begins.
-        for &version in &self.alive {
-            self.spans.end(version, *range.start());
-        }
-        for &(commit, version) in &turn.died {
-            self.states.add(commit);
-            self.spans.end(version, commit);
-        }
         let feed = Feed {
             engine,
             lifted: &self.lifted,
             ticking,
             tuning: &self.tuning,
         };
-        let alive = self.alive.iter().copied().chain(turn.born);
-        let alive = alive.filter(|&version| source.lifetime(history, version).1 > *range.start());
-        self.alive = alive.collect();
-        let judged = feed.versions_in_time(source, &self.alive, range).await?;
+        let times = feed.times(range)?;
+        let (asleep, fed) = (&mut self.asleep, &mut self.fed);
+        let mut versions = feed.awake(asleep, fed, range, &times).await?;
+        let Fed::Rows(source) = fed else {
+            unreachable!("called for rules that are judged row by row")
+        };
+        let turn = source.advance(engine, range).await?;
+        let history = &engine.view().history;
+        let is_gone = |version: u32| source.lifetime(history, version).1 <= *range.start();
+        // What the time may change is judged anew where the range begins.
+        for &version in &versions {
+            self.spans.end(version, *range.start());
+        }
+        for &(commit, version) in &turn.died {
+            self.states.add(commit);
+            self.spans.end(version, commit);
+        }
+        versions.retain(|&version| !is_gone(version));
+        versions.extend(turn.born);
+        let judged = feed
+            .versions_in_time(source, &versions, range, &times)
+            .await?;
         for &(_, commit) in &judged {
             self.states.add(commit);
         }
@@ -279,12 +297,17 @@ impl Standing {
             Some((version, from, next.map_or(end, |&(_, next)| next)))
         };
         let spans = &mut self.spans;
-        feed.judge_versions(source, &judged, range, &mut |batch| {
+        let asked = times.of(&judged);
+        feed.judge_versions(source, &judged, &asked, &mut |batch| {
             spans.add(compiled, &batch, &mut |rows| {
                 Ok(rows.commits.iter().map(|&at| holds(at)).collect())
             })
         })
         .await?;
+        if !ticking.is_still() {
+            self.asleep.forget(is_gone);
+            self.asleep.judged(versions, times.bounds().1);
+        }
         Ok(Stood::Judged)
     }
 }
