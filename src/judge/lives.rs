@@ -60,6 +60,38 @@ pub struct Lives {
     pub looked: Looked,
 }
 
+impl From<lifted::Span> for Life {
+    fn from(span: lifted::Span) -> Self {
+        Life {
+            key: span.key,
+            order: span.order,
+            onset: span.onset,
+            healed: span.healed,
+        }
+    }
+}
+
+impl Lives {
+    /// The same as if position `from` were the first: what is bad there begins there.
+    fn from(mut self, from: Commit) -> Self {
+        let lasts = |life: &Life| life.healed.is_none_or(|healed| healed > from);
+        self.intervals.retain(lasts);
+        for life in &mut self.intervals {
+            life.onset = life.onset.max(from);
+        }
+        let order = |life: &Life| (life.onset, life.order.clone());
+        self.intervals.sort_by_cached_key(order);
+        if let Some(judged) = &mut self.judged {
+            let earlier = judged.partition_point(|(commit, _)| *commit <= from);
+            judged.drain(..earlier.saturating_sub(1));
+            if let Some((commit, _)) = judged.first_mut() {
+                *commit = from.max(*commit);
+            }
+        }
+        self
+    }
+}
+
 impl Judge {
     /// The lives of a rule's violations from position 0 to `until`.
     ///
@@ -142,10 +174,10 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Lives, JudgeError> {
-        if from == 0 {
-            return self.lives(prepared, until, options);
+        match self.lives_lifted(prepared, until, options)? {
+            Some(lives) => Ok(lives.from(from)),
+            None => self.lives_in_full(prepared, from, until, options),
         }
-        self.lives_in_full(prepared, from, until, options)
     }
 
     /// The lives of a rule's violations between two positions, from full judgements of the state after every commit that touched what
@@ -229,13 +261,7 @@ impl Work {
             };
             judged = counts;
         }
-        let life = |span: lifted::Span| Life {
-            key: span.key,
-            order: span.order,
-            onset: span.onset,
-            healed: span.healed,
-        };
-        let intervals: Vec<Life> = spans.into_iter().map(life).collect();
+        let intervals: Vec<Life> = spans.into_iter().map(Life::from).collect();
         if intervals.len() > LIVES_MAX {
             return Err(JudgeError::Limit(format!(
                 "more than {LIVES_MAX} violations began and healed"
