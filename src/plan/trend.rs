@@ -502,6 +502,7 @@ impl<'a> Scope<'a> {
             ("date_trunc", [Expr::Literal(_, _), inner]) => self.trend(inner),
             ("date_bin", [Expr::Literal(_, _), inner])
             | ("date_bin", [Expr::Literal(_, _), inner, Expr::Literal(_, _)]) => self.trend(inner),
+            // Of a time span of more than 68 years the engine knows no seconds; that far nobody looks.
             ("date_part", [Expr::Literal(part, _), inner]) => match part.try_as_str().flatten() {
                 Some(part) if ["epoch", "year"].contains(&part.to_lowercase().as_str()) => {
                     self.trend(inner)

@@ -361,7 +361,8 @@ fn rules_that_ask_for_the_time_have_the_lives_of_full_judgement() {
             };
             let mistaken = judge.lives_in_batches(prepared, &batches, &options, &mistaken);
             let mistaken = mistaken.ok().flatten();
-            noticed += usize::from(mistaken.map(|lives| told(&lives)) != full.as_ref().ok().map(told));
+            noticed +=
+                usize::from(mistaken.map(|lives| told(&lives)) != full.as_ref().ok().map(told));
             let (want, have) = (
                 full.map(|lives| told(&lives)),
                 lifted.map(|lives| told(&lives)),
@@ -380,7 +381,10 @@ fn rules_that_ask_for_the_time_have_the_lives_of_full_judgement() {
         disagreements[..disagreements.len().min(5)].join("\n\n")
     );
     if number("FIRSTBAD_SEED").is_none() {
-        assert!(noticed > cases / 10, "only {noticed} of {cases} rules depend on the time");
+        assert!(
+            noticed > cases / 10,
+            "only {noticed} of {cases} rules depend on the time"
+        );
         let kinds = QUERIES.iter().filter(|(_, _, want)| *want == Lifted);
         let kinds = kinds
             .map(|(sql, _, _)| *sql)

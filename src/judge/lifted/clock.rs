@@ -8,7 +8,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType as ArrowType, Int64Type};
 use datafusion::logical_expr::LogicalPlan;
 
-use super::asleep::{Asleep, HORIZONS, MARGIN};
+use super::asleep::{Asleep, HORIZONS};
 use super::flips::{Question, Search, Stretch, Times, Verdict, every_time};
 use super::pairs::{self, Pair, Scans};
 use super::plan::Lifted;
@@ -134,12 +134,11 @@ impl Feed<'_> {
         let mut fresh = asleep.take_fresh();
         if self.ticking.course.is_ok()
             && let Some(position) = range.start().checked_sub(1)
-            && let Some(latest) = asleep.latest()
+            && let Some((latest, since)) = asleep.latest()
             && !fresh.is_empty()
         {
-            let since = latest.saturating_sub(MARGIN);
             let mut before = self.verdicts_at(fed, &fresh, position, since).await;
-            for (at, &ahead) in HORIZONS.iter().enumerate() {
+            for ahead in HORIZONS {
                 let until = latest.saturating_add(ahead);
                 let after = self.verdicts_at(fed, &fresh, position, until).await;
                 // A time at which nothing can be computed is no reason to give up: then the subjects stay awake.
@@ -148,10 +147,7 @@ impl Feed<'_> {
                 };
                 let same: Vec<bool> = known.iter().zip(after).map(|(a, b)| a == b).collect();
                 for (&subject, _) in fresh.iter().zip(&same).filter(|(_, same)| **same) {
-                    match at {
-                        0 => asleep.settle(subject),
-                        _ => asleep.sleep(subject, until),
-                    }
+                    asleep.sleep(subject, until);
                 }
                 let mut rest = same.iter().map(|same| !same);
                 let mut also = same.iter().map(|same| !same);

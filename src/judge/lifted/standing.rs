@@ -197,7 +197,8 @@ impl Standing {
                 let keys = pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b));
                 let keys = keys.map(|run| pairs::key_of(run[0]));
                 self.asleep.forget(|_| false);
-                self.asleep.judged(keys, times.bounds().1);
+                self.asleep
+                    .judged(keys, times.bounds().1, times.at(*range.end()));
             }
         }
         for &pair in &pairs {
@@ -306,7 +307,8 @@ impl Standing {
         .await?;
         if !ticking.is_still() {
             self.asleep.forget(is_gone);
-            self.asleep.judged(versions, times.bounds().1);
+            self.asleep
+                .judged(versions, times.bounds().1, times.at(*range.end()));
         }
         Ok(Stood::Judged)
     }
