@@ -3,6 +3,7 @@
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod diff;
 mod dumps;
 mod exits;
 mod formats;
@@ -15,6 +16,7 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
+mod sql;
 mod stream_forms;
 mod streams;
 mod sums;

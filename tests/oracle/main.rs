@@ -4,6 +4,7 @@
 
 mod clock;
 mod coverage;
+mod diff;
 mod fragments;
 mod judge;
 mod lifted;
