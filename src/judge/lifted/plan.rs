@@ -53,37 +53,7 @@ impl Lifted {
         mistake: Option<Mistake>,
     ) -> Result<(Self, Vec<Source>), String> {
         let (plan, asks_now) = engine.optimized(&compiled.sql).await.map_err(words)?;
-        let mut summaries = Vec::new();
-        let mut plan = plan;
-        let how = if is_row_by_row(&plan) {
-            How::Rows
-        } else if keep == Summaries::OfGroups {
-            (plan, summaries) = summarize(&plan, false).map_err(words)?;
-            let of_the_whole = of_the_whole(&plan, &summaries);
-            How::Keys(match anchor(&plan, compiled) {
-                Ok(found) => found,
-                Err(reason) => of_the_whole.ok_or(reason)?,
-            })
-        } else {
-            match anchor(&plan, compiled) {
-                Ok(found) => How::Keys(found),
-                Err(reason) => {
-                    let (whole, kept) = summarize(&plan, true).map_err(words)?;
-                    let (grouped, groups) = summarize(&plan, false).map_err(words)?;
-                    let found = match of_the_whole(&whole, &kept) {
-                        Some(found) => {
-                            (plan, summaries) = (whole, kept);
-                            Some(found)
-                        }
-                        None => {
-                            (plan, summaries) = (grouped, groups);
-                            of_the_whole(&plan, &summaries)
-                        }
-                    };
-                    How::Keys(found.ok_or(reason)?)
-                }
-            }
-        };
+        let (plan, summaries, how) = road(plan, compiled, keep)?;
         let (mut slots, mut sources) = (Vec::new(), Vec::new());
         for scan in locality::scans(&plan) {
             let name = scan.table_name.table();
@@ -122,6 +92,37 @@ impl Lifted {
         };
         Ok((lifted, sources))
     }
+}
+
+/// How a plan is fed: the plan, with some aggregates replaced by tables, these, and the way.
+fn road(
+    plan: LogicalPlan,
+    compiled: &Compiled,
+    keep: Summaries,
+) -> Result<(LogicalPlan, Vec<Summary>, How), String> {
+    if is_row_by_row(&plan) {
+        return Ok((plan, Vec::new(), How::Rows));
+    }
+    if keep == Summaries::OfGroups {
+        let (plan, summaries) = summarize(&plan, false).map_err(words)?;
+        let locality = match anchor(&plan, compiled) {
+            Ok(found) => found,
+            Err(reason) => of_the_whole(&plan, &summaries).ok_or(reason)?,
+        };
+        return Ok((plan, summaries, How::Keys(locality)));
+    }
+    let reason = match anchor(&plan, compiled) {
+        Ok(found) => return Ok((plan, Vec::new(), How::Keys(found))),
+        Err(reason) => reason,
+    };
+    // Figures of whole tables, or else of groups: few rows, which can be looked at together.
+    for whole_tables_only in [true, false] {
+        let (plan, summaries) = summarize(&plan, whole_tables_only).map_err(words)?;
+        if let Some(found) = of_the_whole(&plan, &summaries) {
+            return Ok((plan, summaries, How::Keys(found)));
+        }
+    }
+    Err(reason)
 }
 
 /// How a plan's rows are found, in words.

@@ -155,12 +155,12 @@ impl Standing {
         Ok(Stood::Judged)
     }
 
-    async fn keys(
+    /// Goes on to the end of a range: the keys and commits at which they are to be judged. None where that would cost too much.
+    async fn pairs(
         &mut self,
         engine: &Engine,
-        compiled: &Compiled,
         range: &RangeInclusive<Commit>,
-    ) -> Result<Stood, JudgeError> {
+    ) -> Result<Option<Vec<Pair>>, JudgeError> {
         let mut in_time = None;
         if let Some(ticking) = &self.lifted.ticking {
             let feed = Feed {
@@ -179,28 +179,45 @@ impl Standing {
         };
         let tuning = &self.tuning;
         let old_images = tuning.mistake != Some(Mistake::NoOldImage);
-        let reset = tuning.mistake != Some(Mistake::NoReset);
-        let mut pairs = scans.advance(engine, range, old_images).await?;
-        let history = &engine.view().history;
-        let (rows, versions) = scans.cost(history, &pairs);
+        let pairs = scans.advance(engine, range, old_images).await?;
+        let (rows, versions) = scans.cost(&engine.view().history, &pairs);
         let bearable = tuning
             .hot_rows
             .saturating_add(tuning.hot_factor.saturating_mul(versions));
         if self.keep == Summaries::OfWholeTables && rows > bearable {
+            return Ok(None);
+        }
+        let Some((feed, times, awake)) = in_time else {
+            return Ok(Some(pairs));
+        };
+        let pairs = feed
+            .pairs_in_time(scans, locality, pairs, range, &times, &awake)
+            .await?;
+        if !feed.ticking.is_still() {
+            let keys = pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b));
+            let keys = keys.map(|run| pairs::key_of(run[0]));
+            self.asleep.forget(|_| false);
+            self.asleep
+                .judged(keys, times.bounds().1, times.at(*range.end()));
+        }
+        Ok(Some(pairs))
+    }
+
+    async fn keys(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Stood, JudgeError> {
+        let Some(pairs) = self.pairs(engine, range).await? else {
             return Ok(Stood::TooHot);
-        }
-        if let Some((feed, times, awake)) = &in_time {
-            pairs = feed
-                .pairs_in_time(scans, locality, pairs, range, times, awake)
-                .await?;
-            if !feed.ticking.is_still() {
-                let keys = pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b));
-                let keys = keys.map(|run| pairs::key_of(run[0]));
-                self.asleep.forget(|_| false);
-                self.asleep
-                    .judged(keys, times.bounds().1, times.at(*range.end()));
-            }
-        }
+        };
+        let Fed::Keys(scans, locality) = &mut self.fed else {
+            unreachable!("called for rules that are judged by keys")
+        };
+        let tuning = &self.tuning;
+        let reset = tuning.mistake != Some(Mistake::NoReset);
+        let history = &engine.view().history;
         for &pair in &pairs {
             self.states.add(pairs::commit_of(pair));
         }
