@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, SetExpr, SetOperator, SetQuantifier, Visit, Visitor, visit_expressions,
+    BinaryOperator, Expr, Query, SetExpr, SetOperator, SetQuantifier, Visit, Visitor,
+    visit_expressions,
 };
 
 /// What a query holds that would be answered wrongly; None where nothing is. The words at fault stand in backticks.
@@ -30,9 +31,27 @@ impl Visitor for Unsound {
                 "`in` is not allowed in rules with a constant before a query: a NULL would be passed over; compare in the query's own `where`"
                     .to_owned(),
             ),
+            // The parser takes what follows `and` for a part of the right side.
+            Expr::IsDistinctFrom(_, right) if is_joined(right) => {
+                ControlFlow::Break(parentheses("is distinct from"))
+            }
+            Expr::IsNotDistinctFrom(_, right) if is_joined(right) => {
+                ControlFlow::Break(parentheses("is not distinct from"))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+fn is_joined(expr: &Expr) -> bool {
+    use BinaryOperator::{And, Or};
+    matches!(expr, Expr::BinaryOp { op: And | Or, .. })
+}
+
+fn parentheses(words: &str) -> String {
+    format!(
+        "`{words}` is not allowed in rules before `and` or `or` without parentheses: write `(a {words} b) and …`"
+    )
 }
 
 /// The engine takes `except all` and `intersect all` for a search: how often a row is there is not counted.

@@ -425,6 +425,14 @@ fn what_the_engine_would_answer_wrongly_is_refused() {
             "`in` is not allowed with a constant before a query",
         ),
         (
+            "select flag from orders where flag is distinct from true and id = 1",
+            "`is distinct from` is not allowed before `and` or `or` without parentheses",
+        ),
+        (
+            "select a from log where b is not distinct from 'x' or a = 1",
+            "`is not distinct from` is not allowed",
+        ),
+        (
             "select a from log where (select 1) not in (select a from log)",
             "`in` is not allowed",
         ),
