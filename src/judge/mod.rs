@@ -21,6 +21,7 @@ mod mistakes;
 mod positions;
 mod query;
 mod road;
+mod sampled;
 mod sums;
 mod texts;
 

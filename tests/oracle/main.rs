@@ -11,6 +11,7 @@ mod lifted;
 mod lives;
 mod rng;
 mod rules;
+mod sampled;
 mod sides;
 mod states;
 mod value;
