@@ -146,11 +146,10 @@ impl Judge {
             ..options.clone()
         };
         let work = Work {
-            engine: Arc::new(self.workshop.lifting_engine(
-                &self.history,
-                until,
-                options.now_us,
-            )),
+            engine: Arc::new(
+                self.workshop
+                    .lifting_engine(&self.history, until, options.now_us),
+            ),
             workshop: self.workshop.clone(),
             history: Arc::clone(&self.history),
             rule: Arc::new(prepared.clone()),

@@ -14,6 +14,7 @@ mod state_checks;
 mod subject;
 pub mod summaries;
 pub mod trend;
+mod unsound;
 mod write_checks;
 
 use datafusion::sql::sqlparser::ast::Expr;
@@ -114,8 +115,8 @@ pub enum Plan {
     Refused(String),
 }
 
-/// Why a query calls what no query may call (its cost has no bound, or its answer changes without a write); None where it does not.
-/// The function's name stands in backticks.
+/// Why a query holds what no query may hold (its cost has no bound, its answer changes without a write, or the engine would answer it
+/// wrongly); None where it does not. The words at fault stand in backticks.
 pub fn forbidden_call(query: &datafusion::sql::sqlparser::ast::Query) -> Option<String> {
     scope::forbidden_function(query)
 }
