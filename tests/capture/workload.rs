@@ -1,0 +1,1 @@
+//! Random writes on a real server.
