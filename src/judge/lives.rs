@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
+use super::lifted::{Stood, Summaries, Tuning};
 use super::{Judge, JudgeError, Options, Prepared, Work, guard, lifted, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
@@ -87,6 +88,24 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Option<Lives>, JudgeError> {
+        self.lives_in_batches(prepared, &[until], options, &Tuning::default())
+    }
+
+    /// The same, batch by batch: as when the history is watched while it grows. `batches` are the last commits of the batches, in
+    /// ascending order; with the last of them the lives end.
+    ///
+    /// # Errors
+    /// As for [`Judge::lives`].
+    pub fn lives_in_batches(
+        &self,
+        prepared: &Prepared,
+        batches: &[Commit],
+        options: &Options,
+        tuning: &Tuning,
+    ) -> Result<Option<Lives>, JudgeError> {
+        let Some(&until) = batches.last() else {
+            return Ok(None);
+        };
         if !prepared.can_be_lifted(&self.history) {
             return Ok(None);
         }
@@ -102,10 +121,10 @@ impl Judge {
             rule: Arc::new(prepared.clone()),
             options,
         };
-        self.runtime()
-            .block_on(guard::guarded(&self.limits, async move {
-                work.lives_lifted().await
-            }))
+        self.runtime().block_on(guard::guarded(&self.limits, {
+            let (batches, tuning) = (batches.to_vec(), tuning.clone());
+            async move { work.lives_lifted(&batches, &tuning).await }
+        }))
     }
 
     /// The same from a later position on: what is bad there begins there.
@@ -187,12 +206,15 @@ impl Prepared {
 }
 
 impl Work {
-    async fn lives_lifted(self) -> Result<Option<Lives>, JudgeError> {
+    async fn lives_lifted(
+        self,
+        batches: &[Commit],
+        tuning: &Tuning,
+    ) -> Result<Option<Lives>, JudgeError> {
         let Plan::Query(compiled) = &self.rule.plan else {
             return Ok(None);
         };
-        let until = self.options.position;
-        let Some(found) = self.lifted(compiled, until).await? else {
+        let Some((spans, states)) = self.lifted(compiled, batches, tuning).await? else {
             return Ok(None);
         };
         let mut judged = Vec::new();
@@ -200,7 +222,7 @@ impl Work {
             let Judged::Query(sql) = &compiled.judged else {
                 return Ok(None);
             };
-            let Some(counts) = self.lifted_counts(sql, until).await? else {
+            let Some(counts) = self.lifted_counts(sql, batches, tuning).await? else {
                 return Ok(None);
             };
             judged = counts;
@@ -211,32 +233,38 @@ impl Work {
             onset: span.onset,
             healed: span.healed,
         };
-        let intervals: Vec<Life> = found.spans.into_iter().map(life).collect();
+        let intervals: Vec<Life> = spans.into_iter().map(life).collect();
         if intervals.len() > LIVES_MAX {
             return Err(JudgeError::Limit(format!(
                 "more than {LIVES_MAX} violations began and healed"
             )));
         }
-        Ok(Some(self.finished(intervals, found.states, judged)))
+        Ok(Some(self.finished(intervals, states, judged)))
     }
 
-    /// The lives of a query's keys; None where it can only be judged in full.
+    /// The lives of a query's keys, batch by batch; None where it can only be judged in full.
     async fn lifted(
         &self,
         compiled: &Compiled,
-        until: Commit,
-    ) -> Result<Option<lifted::Lives>, JudgeError> {
-        for keep in [lifted::Keep::WholeTables, lifted::Keep::Groups] {
-            let Ok(plan) = lifted::Lifted::plan(&self.engine, compiled, keep).await else {
+        batches: &[Commit],
+        tuning: &Tuning,
+    ) -> Result<Option<(Vec<lifted::Span>, u64)>, JudgeError> {
+        'again: for keep in [Summaries::OfWholeTables, Summaries::OfGroups] {
+            let Ok(mut standing) =
+                lifted::Standing::plan(&self.engine, compiled, keep, tuning).await
+            else {
                 return Ok(None);
             };
-            match plan.lives(&self.engine, compiled, until).await {
-                Ok(Some(lives)) => return Ok(Some(lives)),
-                Ok(None) => {}
-                // Some state needs what is not known: which one, full judgement finds out.
-                Err(JudgeError::Unknown(_)) => return Ok(None),
-                Err(error) => return Err(error),
+            for &until in batches {
+                match standing.advance(&self.engine, compiled, until).await {
+                    Ok(Stood::Judged) => {}
+                    Ok(Stood::TooHot) => continue 'again,
+                    // Some state needs what is not known: which one, full judgement finds out.
+                    Err(JudgeError::Unknown(_)) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
             }
+            return Ok(Some((standing.spans(), standing.states())));
         }
         Ok(None)
     }
@@ -245,7 +273,8 @@ impl Work {
     async fn lifted_counts(
         &self,
         sql: &str,
-        until: Commit,
+        batches: &[Commit],
+        tuning: &Tuning,
     ) -> Result<Option<Vec<(Commit, u64)>>, JudgeError> {
         let Ok(planned) = self.engine.plan(sql).await else {
             return Ok(None);
@@ -259,11 +288,11 @@ impl Work {
             expand: crate::plan::Expand::None,
             members: None,
         };
-        let Some(found) = self.lifted(&counted, until).await? else {
+        let Some((spans, _)) = self.lifted(&counted, batches, tuning).await? else {
             return Ok(None);
         };
         let count = |span: &lifted::Span| span.key.values().next()?.as_u64();
-        let counts = found.spans.iter();
+        let counts = spans.iter();
         Ok(counts
             .map(|span| Some((span.onset, count(span)?)))
             .collect())

@@ -24,6 +24,7 @@ mod texts;
 
 pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
+pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
 
 use std::sync::Arc;

@@ -15,7 +15,6 @@ mod versions;
 mod writes;
 
 pub use column::TooWide;
-pub use lifetimes::Lifetimes;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::{Range, RangeInclusive};
 
 use hashbrown::HashTable;
 
@@ -69,12 +70,16 @@ pub struct TableVersions {
     pub(super) born: Vec<Commit>,
     pub(super) died: Vec<Commit>,
     pub(super) events: Vec<Event>,
+    /// Every version that died, in the order of its commit.
+    pub(super) deaths: Vec<(Commit, u32)>,
     /// Identity of rows: the primary key, or all columns where there is none.
     pub(super) identity: Vec<usize>,
     live: HashTable<u32>,
     hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
     partial_start: bool,
+    /// Whether versions are numbered in the order of their births.
+    in_order: bool,
     seen: HashSet<u64>,
 }
 
@@ -95,10 +100,12 @@ impl TableVersions {
             born: Vec::new(),
             died: Vec::new(),
             events: Vec::new(),
+            deaths: Vec::new(),
             identity,
             live: HashTable::new(),
             hasher: RandomState::new(),
             partial_start,
+            in_order: true,
             seen: HashSet::new(),
             table,
         }
@@ -150,10 +157,12 @@ impl TableVersions {
             Op::Update => self.update(commit, change)?,
             Op::Delete => (self.delete(commit, change)?, NO_ROW),
             Op::Truncate => {
-                let rows: Vec<u32> = self.live.iter().copied().collect();
-                rows.into_iter()
-                    .for_each(|row| self.died[row as usize] = commit);
-                self.live.clear();
+                let mut rows: Vec<u32> = self.live.drain().collect();
+                rows.sort_unstable();
+                for row in rows {
+                    self.died[row as usize] = commit;
+                    self.deaths.push((commit, row));
+                }
                 self.partial_start = false;
                 (NO_ROW, NO_ROW)
             }
@@ -285,6 +294,7 @@ impl TableVersions {
             cells[*column] = cell.clone();
         }
         let row = self.append(&cells, 0)?;
+        self.in_order = false;
         self.enter(row);
         Ok(Some(row))
     }
@@ -407,6 +417,7 @@ impl TableVersions {
             entry.remove();
         }
         self.died[row as usize] = commit;
+        self.deaths.push((commit, row));
     }
 
     /// Live rows whose identity is that of the cells.
@@ -455,23 +466,57 @@ impl TableVersions {
             .collect()
     }
 
-    /// The net effects of all commits up to a position, in commit order. Rows are paired by the given columns; a commit that
-    /// leaves a row as it was has no effect on it.
-    pub(super) fn net_effects(&self, pairing: &[usize], position: Commit) -> Vec<NetEffect> {
-        let mut ends: Vec<(Commit, bool, u32)> = Vec::new();
-        let mut first_rows = 0u64;
-        for (row, (&born, &died)) in (0u32..).zip(self.born.iter().zip(&self.died)) {
-            first_rows += u64::from(born == 0);
-            if born == died {
-                continue;
-            }
-            if born > 0 && born <= position {
-                ends.push((born, true, row));
-            }
-            if died <= position {
-                ends.push((died, false, row));
-            }
-        }
+    /// The versions that were born in a range of commits, in ascending order; those of the snapshot in position 0.
+    pub(super) fn births(&self, range: &RangeInclusive<Commit>) -> Vec<u32> {
+        self.births_in_order(range)
+            .map_or_else(|| self.births_anywhere(range).collect(), Iterator::collect)
+    }
+
+    fn birth_count(&self, range: &RangeInclusive<Commit>) -> usize {
+        self.births_in_order(range)
+            .map_or_else(|| self.births_anywhere(range).count(), |rows| rows.len())
+    }
+
+    /// Versions are numbered as they are born. Without a snapshot, what was there before the first change of its key is found late and
+    /// born at 0 all the same: then there is no such order.
+    fn births_in_order(&self, range: &RangeInclusive<Commit>) -> Option<Range<u32>> {
+        let place = |count: usize| u32::try_from(count).expect("fewer than 2^32 row versions");
+        let start = self.born.partition_point(|born| born < range.start());
+        let end = self.born.partition_point(|born| born <= range.end());
+        self.in_order.then(|| place(start)..place(end.max(start)))
+    }
+
+    fn births_anywhere(&self, range: &RangeInclusive<Commit>) -> impl Iterator<Item = u32> {
+        let born = |(_, born): &(u32, &Commit)| range.contains(*born);
+        (0u32..).zip(&self.born).filter(born).map(|(row, _)| row)
+    }
+
+    /// The versions that died in a range of commits, in the order of their commits.
+    pub(super) fn deaths(&self, range: &RangeInclusive<Commit>) -> &[(Commit, u32)] {
+        let start = self
+            .deaths
+            .partition_point(|(died, _)| died < range.start());
+        let end = self.deaths.partition_point(|(died, _)| died <= range.end());
+        &self.deaths[start..end.max(start)]
+    }
+
+    /// The net effects of a range of commits, in commit order. Rows are paired by the given columns; a commit that leaves a row as it
+    /// was has no effect on it.
+    pub(super) fn net_effects(
+        &self,
+        pairing: &[usize],
+        range: &RangeInclusive<Commit>,
+    ) -> Vec<NetEffect> {
+        let lived = |row: u32| self.born[row as usize] < self.died[row as usize];
+        let born = self.births(range).into_iter().filter(|&row| lived(row));
+        let born = born.map(|row| (self.born[row as usize], true, row));
+        let mut ends: Vec<(Commit, bool, u32)> = born.filter(|(born, ..)| *born > 0).collect();
+        let died = self.deaths(range).iter().filter(|(_, row)| lived(*row));
+        ends.extend(died.map(|&(commit, row)| (commit, false, row)));
+        // Commits make differences only, so rows that were there before them are counted.
+        let earlier = 0..=range.start().saturating_sub(1);
+        let died_before = self.deaths(&(1..=*earlier.end())).len();
+        let first_rows = (self.birth_count(&earlier) - died_before) as u64;
         ends.sort_unstable();
         let mut effects = Vec::new();
         let mut rows = first_rows;
