@@ -280,6 +280,18 @@ impl ColumnVersions {
         }
     }
 
+    /// Whether two versions hold the same to the last digit and letter; two that are not known do.
+    pub(super) fn identical(&self, a: u32, b: u32) -> bool {
+        let (i, j) = (a as usize, b as usize);
+        let both = (self.slots[i], self.slots[j]) == (Slot::Value, Slot::Value);
+        match &self.data {
+            _ if !both => self.slots[i] == self.slots[j],
+            Data::Float(values) => values[i].to_bits() == values[j].to_bits(),
+            Data::Text { .. } => self.text(a) == self.text(b),
+            _ => self.same_rows(a, b),
+        }
+    }
+
     /// Feeds the value into a hash, as [`Cell`]'s own hash does.
     pub(super) fn hash(&self, row: u32, state: &mut impl Hasher) {
         self.cell(row).hash(state);

@@ -11,6 +11,7 @@ mod lifetimes;
 mod position;
 mod recorded;
 mod relation;
+mod touching;
 mod versions;
 mod writes;
 
