@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
-use super::lifted::{Stood, Summaries, Tuning};
-use super::{Judge, JudgeError, Options, Prepared, Work, guard, lifted, metric, query};
+use super::lifted::{self, Tuning};
+use super::{Judge, JudgeError, Options, Prepared, Work, guard, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
 use crate::rule::{Check, Rule, Threshold};
@@ -193,7 +193,7 @@ fn in_percent(rule: &Rule) -> bool {
 impl Prepared {
     /// Whether it is worth trying: a query over several states that does not ask for the time. A source without changes has one state, and
     /// only full judgement knows which relations it lacks.
-    fn can_be_lifted(&self, history: &History) -> bool {
+    pub(super) fn can_be_lifted(&self, history: &History) -> bool {
         history.has_changes()
             && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
@@ -214,7 +214,8 @@ impl Work {
         let Plan::Query(compiled) = &self.rule.plan else {
             return Ok(None);
         };
-        let Some((spans, states)) = self.lifted(compiled, batches, tuning).await? else {
+        let Some((spans, states)) = lifted::judge(&self.engine, compiled, batches, tuning).await?
+        else {
             return Ok(None);
         };
         let mut judged = Vec::new();
@@ -242,33 +243,6 @@ impl Work {
         Ok(Some(self.finished(intervals, states, judged)))
     }
 
-    /// The lives of a query's keys, batch by batch; None where it can only be judged in full.
-    async fn lifted(
-        &self,
-        compiled: &Compiled,
-        batches: &[Commit],
-        tuning: &Tuning,
-    ) -> Result<Option<(Vec<lifted::Span>, u64)>, JudgeError> {
-        'again: for keep in [Summaries::OfWholeTables, Summaries::OfGroups] {
-            let Ok(mut standing) =
-                lifted::Standing::plan(&self.engine, compiled, keep, tuning).await
-            else {
-                return Ok(None);
-            };
-            for &until in batches {
-                match standing.advance(&self.engine, compiled, until).await {
-                    Ok(Stood::Judged) => {}
-                    Ok(Stood::TooHot) => continue 'again,
-                    // Some state needs what is not known: which one, full judgement finds out.
-                    Err(JudgeError::Unknown(_)) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-            }
-            return Ok(Some((standing.spans(), standing.states())));
-        }
-        Ok(None)
-    }
-
     /// A query that returns one number, after every commit that changed it.
     async fn lifted_counts(
         &self,
@@ -288,7 +262,7 @@ impl Work {
             expand: crate::plan::Expand::None,
             members: None,
         };
-        let Some((spans, _)) = self.lifted(&counted, batches, tuning).await? else {
+        let Some((spans, _)) = lifted::judge(&self.engine, &counted, batches, tuning).await? else {
             return Ok(None);
         };
         let count = |span: &lifted::Span| span.key.values().next()?.as_u64();

@@ -19,6 +19,7 @@ mod metric;
 mod mistakes;
 mod positions;
 mod query;
+mod road;
 mod sums;
 mod texts;
 
@@ -26,6 +27,7 @@ pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
 pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
+pub use road::Road;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -2,6 +2,7 @@
 //!
 //! `FIRSTBAD_SEED` replays one history (a failure prints it), `FIRSTBAD_CASES` says how many rules are judged.
 
+mod coverage;
 mod fragments;
 mod judge;
 mod lifted;
