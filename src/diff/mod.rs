@@ -18,7 +18,7 @@ use crate::change::{Cell, Commit};
 use crate::diagnostic::nearest;
 use crate::schema::value::to_json;
 use crate::schema::{DataType, Table, TableName};
-use crate::state::{History, TableVersions};
+use crate::state::{Fingerprint, History, TableVersions, of_state};
 use crate::verdict::At;
 use cells::{Found, Manner};
 
@@ -178,6 +178,26 @@ pub fn compare<'a>(
             Ok(diff)
         })
         .collect()
+}
+
+/// The fingerprint of the compared tables, which is that of both states; None where anything differs, be it a column's type.
+pub fn fingerprint(
+    (a, b): (&Side<'_>, &Side<'_>),
+    tables: &[TableDiff<'_>],
+) -> Option<Fingerprint> {
+    let differs = |diff: &TableDiff<'_>| diff.differs() || diff.unknown > 0 || diff.only.is_some();
+    if tables.iter().any(differs) {
+        return None;
+    }
+    let of = |side: &Side<'_>| {
+        let found = tables.iter().map(|diff| {
+            let table = side.history.schema.table_index(&diff.table)?;
+            let fingerprint = side.history.fingerprint(table, side.position)?;
+            Some((&diff.table, fingerprint))
+        });
+        Some(of_state(found.collect::<Option<Vec<_>>>()?))
+    };
+    of(a).filter(|found| of(b).as_ref() == Some(found))
 }
 
 fn unknown_table(wanted: &TableName, names: &[&TableName]) -> Misfit {

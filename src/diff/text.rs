@@ -56,7 +56,11 @@ pub fn text(
         let rows = counted(undecided, "row");
         summary.push_str(&format!("; of {rows} it is not known"));
     }
-    writeln!(out, "{summary}")
+    writeln!(out, "{summary}")?;
+    match super::fingerprint((a, b), tables) {
+        Some(fingerprint) => writeln!(out, "fingerprint of both: {fingerprint}"),
+        None => Ok(()),
+    }
 }
 
 fn side(side: &Side<'_>) -> String {

@@ -13,6 +13,7 @@ mod types;
 use super::DataType;
 use crate::change::Cell;
 
+pub(crate) use json::canonical as canonical_json;
 pub use json::{parse_json, to_json};
 pub use print::to_text;
 pub use time::{format_timestamp, parse_timestamp};
