@@ -44,6 +44,8 @@ pub(super) struct ColumnVersions {
     data: Data,
     slots: Slots,
     unknown_count: usize,
+    /// Whether some array has more dimensions than the engine has room for.
+    has_nested: bool,
 }
 
 /// A value that a column cannot hold.
@@ -78,6 +80,7 @@ impl ColumnVersions {
             data,
             slots: Slots::default(),
             unknown_count: 0,
+            has_nested: false,
         }
     }
 
@@ -113,12 +116,29 @@ impl ColumnVersions {
         data + self.slots.bytes()
     }
 
+    /// Whether some version holds what the engine cannot be shown.
     pub(super) fn has_unknown(&self) -> bool {
-        self.unknown_count > 0
+        self.unknown_count > 0 || self.has_nested
     }
 
+    /// Whether the engine cannot be shown what a version holds: it is not known, or it is an array in an array, which Postgres has
+    /// in the same type and Arrow has not.
     pub(super) fn is_unknown(&self, row: u32) -> bool {
+        self.is_missing(row) || (self.has_nested && self.is_nested(row))
+    }
+
+    /// Whether nobody said what a version holds.
+    pub(super) fn is_missing(&self, row: u32) -> bool {
         self.slots.get(row as usize) == Slot::Unknown
+    }
+
+    fn is_nested(&self, row: u32) -> bool {
+        match (&self.data, &self.data_type) {
+            (Data::List(values), DataType::Array(element)) => {
+                !arrow::has_room(element, &values[row as usize])
+            }
+            _ => false,
+        }
     }
 
     /// Appends a cell. The cell must be of the column's type (readers see to it).
@@ -146,7 +166,14 @@ impl ColumnVersions {
             Cell::Unknown => Slot::Unknown,
             _ => Slot::Value,
         });
+        self.note_nested(cell);
         Ok(())
+    }
+
+    fn note_nested(&mut self, cell: &Cell) {
+        if let (Cell::List(cells), DataType::Array(element)) = (cell, &self.data_type) {
+            self.has_nested |= !arrow::has_room(element, cells);
+        }
     }
 
     /// Appends what a row version holds once more.
@@ -234,6 +261,7 @@ impl ColumnVersions {
         };
         self.slots.set(at, slot);
         self.unknown_count -= 1;
+        self.note_nested(cell);
         Ok(())
     }
 

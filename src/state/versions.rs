@@ -262,7 +262,7 @@ impl TableVersions {
             if *cell == Cell::Unknown {
                 continue;
             }
-            if self.columns[*column].is_unknown(row) {
+            if self.columns[*column].is_missing(row) {
                 self.columns[*column].learn(row, cell)?;
             } else if !self.columns[*column].same(row, cell) {
                 return Err(Contradiction::Before(

@@ -45,6 +45,16 @@ fn element_type(element: &DataType) -> ArrowType {
     }
 }
 
+/// Whether Arrow has room for an array: the type of its elements says how deep it may be.
+pub(super) fn has_room(element: &DataType, cells: &[Cell]) -> bool {
+    cells.iter().all(|cell| match (element, cell) {
+        (DataType::Array(inner), Cell::List(cells)) => has_room(inner, cells),
+        (_, Cell::List(_)) => false,
+        (DataType::Array(_), cell) => *cell == Cell::Null,
+        _ => true,
+    })
+}
+
 /// Arrays: few and small, so through dynamic builders.
 pub(super) fn list_to_arrow<'a>(
     data_type: &DataType,
