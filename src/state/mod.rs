@@ -7,6 +7,7 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod event;
 mod fingerprint;
 mod lifetimes;
 mod memory;

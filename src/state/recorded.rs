@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::History;
 use super::column::NO_ROW;
-use super::versions::{Event, TableVersions};
+use super::event::Event;
+use super::versions::TableVersions;
 use crate::change::{Cell, Change, Commit, Image};
 
 impl History {
@@ -39,7 +40,7 @@ impl History {
             };
             Change {
                 table: index,
-                op: event.op,
+                op: event.op(),
                 key: image(named, key).filter(|image| !image.is_empty()),
                 before: image(event.before, &all),
                 after: image(event.after, &all),

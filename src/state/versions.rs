@@ -11,6 +11,7 @@ use std::ops::{Range, RangeInclusive};
 use hashbrown::HashTable;
 
 use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::event::Event;
 use crate::change::{Cell, Change, Commit, Image, Op};
 use crate::schema::Table;
 
@@ -38,16 +39,6 @@ pub enum Contradiction {
     /// A number that does not fit.
     #[error(transparent)]
     TooWide(#[from] TooWide),
-}
-
-/// A recorded change: which versions it ended and began.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Event {
-    pub(super) commit: Commit,
-    pub(super) ordinal: u32,
-    pub(super) op: Op,
-    pub(super) before: u32,
-    pub(super) after: u32,
 }
 
 /// The net effect of one commit on one row.
@@ -170,7 +161,6 @@ impl TableVersions {
         self.events.push(Event {
             commit,
             ordinal,
-            op: change.op,
             before,
             after,
         });
@@ -350,12 +340,11 @@ impl TableVersions {
             }
         }
         let mut ordinal = 0;
-        let mut event = |op, before, after| {
+        let mut event = |before, after| {
             ordinal += 1;
             Event {
                 commit,
                 ordinal,
-                op,
                 before,
                 after,
             }
@@ -368,9 +357,9 @@ impl TableVersions {
             let new = self.append(cells, commit)?;
             if let Some(old) = old {
                 self.leave(old, commit);
-                events.push(event(Op::Update, old, new));
+                events.push(event(old, new));
             } else {
-                events.push(event(Op::Insert, NO_ROW, new));
+                events.push(event(NO_ROW, new));
             }
             matched.insert(new);
             self.enter(new);
@@ -384,7 +373,7 @@ impl TableVersions {
         gone.sort_unstable();
         for row in gone {
             self.leave(row, commit);
-            events.push(event(Op::Delete, row, NO_ROW));
+            events.push(event(row, NO_ROW));
         }
         self.events.extend(events);
         Ok(())
