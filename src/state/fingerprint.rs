@@ -49,7 +49,7 @@ impl History {
     /// bytes of memory a row.
     pub fn fingerprint(&self, table: usize, position: Commit) -> Option<Fingerprint> {
         let in_place = self.files.get(table).is_some_and(|files| !files.is_empty());
-        (!in_place).then(|| of_table(&self.tables[table], position))
+        (!in_place).then(|| self.tables[table].fingerprint(position))
     }
 
     /// The fingerprint of all tables at a position; None when one of them has none.
@@ -72,6 +72,13 @@ pub fn of_state<'a>(tables: impl IntoIterator<Item = (&'a TableName, Fingerprint
         bytes.extend_from_slice(&fingerprint.0);
     }
     Fingerprint(blake3::derive_key(STATE, &bytes))
+}
+
+impl TableVersions {
+    /// The fingerprint of the rows at a position. Takes 32 bytes of memory a row.
+    pub fn fingerprint(&self, position: Commit) -> Fingerprint {
+        of_table(self, position)
+    }
 }
 
 fn of_table(versions: &TableVersions, position: Commit) -> Fingerprint {

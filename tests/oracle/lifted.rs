@@ -204,7 +204,7 @@ fn lifted_lives_are_those_of_full_judgement() {
         disagreements.len(),
         disagreements[..disagreements.len().min(3)].join("\n\n")
     );
-    if number("FIRSTBAD_SEED").is_none() {
+    if number("FIRSTBAD_SEED").is_none() && cases >= CASES {
         let missing: Vec<&str> = MUST_BE_LIFTED
             .into_iter()
             .filter(|kind| !lifted_kinds.contains_key(*kind))

@@ -485,11 +485,11 @@ fn bisect_agrees_with_looking_at_every_position() {
         disagreements.len(),
         disagreements[..disagreements.len().min(REPORTED)].join("\n\n")
     );
-    if number("FIRSTBAD_SEED").is_none() {
+    if number("FIRSTBAD_SEED").is_none() && cases >= CASES {
         let missing = coverage.missing(&kinds);
         assert!(missing.is_empty(), "never happened: {missing:#?}");
     }
-    if number("FIRSTBAD_SEED").is_none() {
+    if number("FIRSTBAD_SEED").is_none() && cases >= CASES {
         let missing: Vec<&str> = MUST_OCCUR
             .iter()
             .filter(|what| !occurred.contains_key(**what))

@@ -30,7 +30,7 @@ use crate::change::Commit;
 use crate::plan::Compiled;
 use plan::Lifted;
 pub(super) use spans::Span;
-use standing::{Standing, Stood};
+pub(super) use standing::{Standing, Stood};
 
 /// How much lifted judgement takes on at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Tuning {
             chunk_rows: 1 << 20,
-            hot_rows: 4 << 20,
-            hot_factor: 64,
+            hot_rows: 1 << 18,
+            hot_factor: 16,
             mistake: None,
         }
     }

@@ -16,7 +16,7 @@ use crate::plan::Compiled;
 use crate::plan::locality::Locality;
 
 /// A rule that was judged at every commit so far.
-pub(super) struct Standing {
+pub(in crate::judge) struct Standing {
     lifted: Lifted,
     keep: Summaries,
     tuning: Tuning,
@@ -35,7 +35,7 @@ enum Fed {
 
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stood {
+pub(in crate::judge) enum Stood {
     /// Every commit of it was judged.
     Judged,
     /// Nothing was: some groups are so large that their aggregates must be kept as tables.
@@ -47,7 +47,7 @@ impl Standing {
     ///
     /// # Errors
     /// Why it can only be judged in full, in words for the author of the rule.
-    pub(super) async fn plan(
+    pub(in crate::judge) async fn plan(
         engine: &Engine,
         compiled: &Compiled,
         keep: Summaries,
@@ -72,7 +72,7 @@ impl Standing {
     }
 
     /// Judges the commits up to a position, those before it that were not judged yet.
-    pub(super) async fn advance(
+    pub(in crate::judge) async fn advance(
         &mut self,
         engine: &Engine,
         compiled: &Compiled,
@@ -91,12 +91,12 @@ impl Standing {
     }
 
     /// Every interval so far in which a key violates the rule, by onset, then key.
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(in crate::judge) fn spans(&self) -> Vec<Span> {
         self.spans.finish()
     }
 
     /// How many different states were judged.
-    pub(super) fn states(&self) -> u64 {
+    pub(in crate::judge) fn states(&self) -> u64 {
         self.states.count()
     }
 
