@@ -31,15 +31,9 @@ impl World {
         for write in &transaction.writes {
             let ids = (transaction.xid, write.lsn, transaction.last_commit_lsn);
             let event = |op: &str, before: &str, after: &str| {
-                self.event_at(
-                    form,
-                    write.table,
-                    op,
-                    (before, after),
-                    ids,
-                    transaction.time,
-                    "false",
-                )
+                let name = &self.schema.tables[write.table].name.name;
+                let source = source(name, ids, transaction.time, "false");
+                self.event(form, write.table, op, (before, after), &source)
             };
             let row = |row: &[Cell]| self.debezium_row(form, write.table, row, |_| true);
             let old = |row: &[Cell]| self.debezium_before(form, write.table, row);
@@ -147,39 +141,16 @@ impl World {
         }
     }
 
+    /// An event with its two images and where it comes from.
     pub(super) fn event(
         &self,
         form: Form,
         table: usize,
         op: &str,
-        images: (&str, &str),
-        ids: (u64, u64, u64),
-        snapshot: &str,
-    ) -> String {
-        self.event_at(
-            form,
-            table,
-            op,
-            images,
-            ids,
-            1_773_331_430_000_000,
-            snapshot,
-        )
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn event_at(
-        &self,
-        form: Form,
-        table: usize,
-        op: &str,
         (before, after): (&str, &str),
-        ids: (u64, u64, u64),
-        time: i64,
-        snapshot: &str,
+        source: &Value,
     ) -> String {
         let declared = &self.schema.tables[table];
-        let source = source(&declared.name.name, ids, time, snapshot);
         let mut out = String::new();
         let _ = write!(
             out,
@@ -236,7 +207,7 @@ impl World {
     }
 }
 
-fn source(
+pub(super) fn source(
     table: &str,
     (xid, lsn, last_commit): (u64, u64, u64),
     time: i64,

@@ -333,7 +333,9 @@ impl World {
             for row in rows {
                 let first = if out.is_empty() { "first" } else { "true" };
                 let after = self.debezium_row(form, table, row, |_| true);
-                out.push(self.event(form, table, "r", ("null", &after), (699, 1, 5), first));
+                let name = &self.schema.tables[table].name.name;
+                let source = debezium::source(name, (699, 1, 5), 1_773_331_430_000_000, first);
+                out.push(self.event(form, table, "r", ("null", &after), &source));
             }
         }
         out
