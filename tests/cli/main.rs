@@ -5,10 +5,12 @@ mod bisect;
 mod bisect_run;
 mod dumps;
 mod exits;
+mod files;
 mod formats;
 mod histories;
 mod inputs;
 mod life;
+mod next;
 mod place;
 mod positions;
 #[path = "../support/postgres.rs"]
