@@ -276,7 +276,15 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
 }
 
 fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> BisectReport {
-    let path = |path: &PathBuf| path.display().to_string();
+    let again = inputs::Again {
+        source: &arguments.source,
+        rules: &arguments.rules,
+        now: arguments.now,
+        redact: &arguments.redact,
+        rule_timeout: arguments.rule_timeout,
+        memory_limit: arguments.memory_limit,
+        ..inputs::Again::default()
+    };
     BisectReport {
         source: arguments.source.join(" "),
         at: bisect::position(history, range.bad),
@@ -285,7 +293,7 @@ fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> Bis
         counts: [0; 3],
         expired: Vec::new(),
         fail_on: arguments.fail_on,
-        rule_paths: arguments.rules.iter().map(path).collect(),
+        given: again.given(),
         command: arguments.run.clone(),
         elapsed_ms: 0,
     }

@@ -17,7 +17,7 @@ use crate::report::{self, Format};
 use crate::rule::{Rule, Severity};
 use crate::source::SourceError;
 use crate::state::History;
-use crate::verdict::{CheckReport, Violation, redact};
+use crate::verdict::{CheckReport, Given, Violation, redact};
 
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
@@ -144,8 +144,8 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     bar.finish_and_clear();
     let mut report = CheckReport {
         source: arguments.source.join(" "),
+        given: given(arguments),
         at: inputs::at(&history, options.position),
-        latest: options.position == history.head(),
         outcomes,
         expired,
         fail_on: arguments.fail_on,
@@ -155,6 +155,20 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     settle(arguments, &judge, baseline, &mut report, &options, today)?;
     write(arguments, &report)?;
     Ok(report.exit_code())
+}
+
+fn given(arguments: &CheckArgs) -> Given {
+    let again = inputs::Again {
+        source: &arguments.source,
+        rules: &arguments.rules,
+        at: Some(&arguments.at),
+        now: arguments.now,
+        baseline: arguments.baseline.as_deref(),
+        redact: &arguments.redact,
+        rule_timeout: arguments.rule_timeout,
+        memory_limit: arguments.memory_limit,
+    };
+    again.given()
 }
 
 /// The position and how much to keep: with a baseline every violation has to be looked up.
@@ -251,9 +265,9 @@ fn settle(
                 output::world(&format!("cannot write {}", path.display()), &error)
             })?;
             output::note(&format!(
-                "{}: {} violations accepted\n",
+                "{}: {} accepted\n",
                 path.display(),
-                next.len()
+                report::counted(next.len() as u64, "violation")
             ));
             baseline = next;
         }

@@ -385,8 +385,9 @@ impl Engine {
                         .filter(|part| *part != "public")
                         .collect();
                     found.push(format!(
-                        "`{column}` of {} is not known in {count} row(s)",
-                        parts.join(".")
+                        "`{column}` of {} is not known in {}",
+                        parts.join("."),
+                        crate::diagnostic::counted(count as u64, "row")
                     ));
                 }
             }
