@@ -19,6 +19,7 @@ mod metric;
 mod mistakes;
 mod positions;
 mod query;
+mod regexes;
 mod sums;
 mod texts;
 
