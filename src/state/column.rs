@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int64Builder, ListBuilder, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder, make_builder,
+    Float64Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::datatypes::{DataType as ArrowType, Field, TimeUnit};
 
+use super::lists;
 use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal};
 use crate::schema::DataType;
 
@@ -91,8 +92,18 @@ impl ColumnVersions {
         }
     }
 
-    pub(super) fn has_unknown(&self) -> bool {
-        self.unknown_count > 0
+    /// In how many of some row versions rules cannot read the value: it is not known, or an array that Arrow's lists do not hold.
+    pub(super) fn unreadable(&self, rows: &[u32]) -> usize {
+        let rows = rows.iter().filter(|&&row| row != NO_ROW);
+        match &self.data {
+            Data::List(values) => rows
+                .filter(|&&row| {
+                    self.is_unknown(row) || !lists::is_list(&self.data_type, &values[row as usize])
+                })
+                .count(),
+            _ if self.unknown_count > 0 => rows.filter(|&&row| self.is_unknown(row)).count(),
+            _ => 0,
+        }
     }
 
     pub(super) fn is_unknown(&self, row: u32) -> bool {
@@ -348,7 +359,7 @@ impl ColumnVersions {
                     values
                 )
             }
-            Data::List(values) => list_to_arrow(
+            Data::List(values) => lists::to_arrow(
                 &self.data_type,
                 rows.iter().map(|&row| at(row).map(|i| &values[i])),
             ),
@@ -404,172 +415,11 @@ pub(super) fn arrow_type(data_type: &DataType) -> ArrowType {
         DataType::Time => ArrowType::Time64(TimeUnit::Microsecond),
         DataType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
         DataType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        DataType::Array(element) => {
-            ArrowType::List(Arc::new(Field::new("item", element_type(element), true)))
-        }
+        DataType::Array(element) => ArrowType::List(Arc::new(Field::new(
+            "item",
+            lists::element_type(element),
+            true,
+        ))),
         _ => ArrowType::Utf8,
-    }
-}
-
-/// The Arrow type of an array's elements. Plain `numeric` has no scale of its own, so there it stays exact as text.
-fn element_type(element: &DataType) -> ArrowType {
-    match element {
-        DataType::Numeric {
-            precision_scale: None,
-        } => ArrowType::Utf8,
-        _ => arrow_type(element),
-    }
-}
-
-/// Arrays: few and small, so through dynamic builders.
-fn list_to_arrow<'a>(
-    data_type: &DataType,
-    rows: impl Iterator<Item = Option<&'a Vec<Cell>>>,
-) -> ArrayRef {
-    let DataType::Array(element) = data_type else {
-        unreachable!("lists are only kept for array types")
-    };
-    let mut builder = ListBuilder::new(make_builder(&element_type(element), 0));
-    for row in rows {
-        match row {
-            None => builder.append_null(),
-            Some(cells) => {
-                for cell in cells {
-                    append_element(builder.values(), element, cell);
-                }
-                builder.append(true);
-            }
-        }
-    }
-    Arc::new(builder.finish())
-}
-
-fn append_element(
-    builder: &mut Box<dyn datafusion::arrow::array::ArrayBuilder>,
-    element: &DataType,
-    cell: &Cell,
-) {
-    macro_rules! append {
-        ($builder:ty, $value:expr) => {
-            if let Some(builder) = builder.as_any_mut().downcast_mut::<$builder>() {
-                builder.append_option($value);
-            }
-        };
-    }
-    type Nested = ListBuilder<Box<dyn datafusion::arrow::array::ArrayBuilder>>;
-    match element {
-        DataType::Bool => append!(
-            BooleanBuilder,
-            if let Cell::Bool(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            append!(
-                Int64Builder,
-                if let Cell::Int(v) = cell {
-                    Some(*v)
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Float32 => append!(
-            Float32Builder,
-            if let Cell::Float(v) = cell {
-                Some(*v as f32)
-            } else {
-                None
-            }
-        ),
-        DataType::Float64 => append!(
-            Float64Builder,
-            if let Cell::Float(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Numeric {
-            precision_scale: None,
-        } => {
-            append!(
-                StringBuilder,
-                if let Cell::Decimal(v) = cell {
-                    Some(v.to_string())
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Numeric { .. } => {
-            let ArrowType::Decimal128(_, scale) = arrow_type(element) else {
-                unreachable!("numeric is a decimal")
-            };
-            let scale = u8::try_from(scale).unwrap_or(0);
-            let value = if let Cell::Decimal(v) = cell {
-                v.rescale(scale).map(|v| v.unscaled)
-            } else {
-                None
-            };
-            append!(Decimal128Builder, value);
-        }
-        DataType::Bytea => append!(
-            BinaryBuilder,
-            if let Cell::Bytes(v) = cell {
-                Some(v)
-            } else {
-                None
-            }
-        ),
-        DataType::Date => append!(
-            Date32Builder,
-            if let Cell::Date(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Time => append!(
-            Time64MicrosecondBuilder,
-            if let Cell::Time(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Timestamp | DataType::TimestampTz => {
-            append!(
-                TimestampMicrosecondBuilder,
-                if let Cell::Timestamp(v) = cell {
-                    Some(*v)
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Array(inner) => {
-            if let Some(builder) = builder.as_any_mut().downcast_mut::<Nested>() {
-                match cell {
-                    Cell::List(cells) => {
-                        for cell in cells {
-                            append_element(builder.values(), inner, cell);
-                        }
-                        builder.append(true);
-                    }
-                    _ => builder.append_null(),
-                }
-            }
-        }
-        _ => append!(
-            StringBuilder,
-            if let Cell::Text(v) = cell {
-                Some(v)
-            } else {
-                None
-            }
-        ),
     }
 }

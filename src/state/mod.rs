@@ -8,6 +8,7 @@
 
 mod column;
 mod lifetimes;
+mod lists;
 mod position;
 mod recorded;
 mod relation;

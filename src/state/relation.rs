@@ -87,17 +87,10 @@ impl Builder {
     ) {
         for &at in columns {
             let column = &table.columns[at];
-            let unknown = if column.has_unknown() {
-                rows.iter()
-                    .filter(|&&row| row != NO_ROW && column.is_unknown(row))
-                    .count()
-            } else {
-                0
-            };
             self.push(
                 format!("{prefix}{}", table.table.columns[at].name),
                 column.to_arrow(rows),
-                unknown,
+                column.unreadable(rows),
             );
         }
     }
