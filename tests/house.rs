@@ -163,3 +163,20 @@ fn files_stay_short() {
         long.join("\n")
     );
 }
+
+#[test]
+fn the_picture_of_the_flow_shows_every_module() {
+    // What everything stands on, and what calls everything.
+    const AROUND: [&str; 4] = ["escape", "diagnostic", "change", "cli"];
+    let text = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs can be read");
+    let picture = text.split("//! ```").nth(1).expect("lib.rs has a picture");
+    let words: Vec<&str> = picture
+        .split(|c: char| !c.is_ascii_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let missing: Vec<String> = declared()
+        .into_iter()
+        .filter(|name| !AROUND.contains(&name.as_str()) && !words.contains(&name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not in the picture: {missing:?}");
+}

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::inputs::{self, Sample};
 use super::{Outcome, Stop, output};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
 use crate::diagnostic;
-use crate::judge::{Judge, Limits, Options, Prepared};
+use crate::judge::{Judge, JudgeError, Limits, Options, Prepared};
 use crate::report::{self, Format};
 use crate::rule::{Rule, Severity};
 use crate::source::SourceError;
@@ -168,25 +169,59 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
         ..empty_report(arguments, &history, &range)
     };
     let bar = output::progress(prepared.len());
-    for rule in &prepared {
+    let one = |rule: &Prepared| {
         bar.set_message(rule.rule.id.clone());
-        let mut found = one_rule(&judge, rule, &history, &range, &options);
+        let mut found = one_rule(&judge, rule, &history, &range, &options)?;
         found.common = bisect::common(&found, &history, range.bad, &arguments.redact);
-        enter(&mut report, found, arguments.rule.contains(&rule.rule.id));
         bar.inc(1);
+        Ok(found)
+    };
+    let found = on_all_cores(&prepared, &one);
+    for (rule, found) in prepared.iter().zip(found) {
+        // Perhaps the neighbour's fault: judged again, alone.
+        let found = found.or_else(|_: JudgeError| one(rule));
+        let found = found.unwrap_or_else(|error| Found::unknown(&rule.rule, error.to_string()));
+        enter(&mut report, found, arguments.rule.contains(&rule.rule.id));
     }
     bar.finish_and_clear();
     Ok(report)
 }
 
-/// What became of one rule.
+/// Applies a function to all items, on as many threads as there are cores; the results are in the order of the items.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], each: &(impl Fn(&T) -> R + Sync)) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((at, item)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            items.get(at).map(|item| (at, item))
+        } {
+            done.push((at, each(item)));
+        }
+        done
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores.min(items.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined
+            .flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What became of one rule. The error is that the process as a whole needed too much memory.
 fn one_rule(
     judge: &Judge,
     prepared: &Prepared,
     history: &History,
     range: &Range,
     options: &Options,
-) -> Found {
+) -> Result<Found, JudgeError> {
     let rule: &Rule = &prepared.rule;
     let range = Range {
         since: range.since.max(prepared.since()),
@@ -195,9 +230,10 @@ fn one_rule(
     let lives = judge.lives_from(prepared, range.first_judged(rule), range.bad, options);
     let found = match lives {
         Ok(lives) => bisect::locate(rule, &lives, history, &range),
+        Err(error @ JudgeError::Memory(_)) => return Err(error),
         Err(error) => Err(error.to_string()),
     };
-    found.unwrap_or_else(|reason| Found::unknown(rule, reason))
+    Ok(found.unwrap_or_else(|reason| Found::unknown(rule, reason)))
 }
 
 /// Counts what was found, and keeps it if it has something to say or was asked for.

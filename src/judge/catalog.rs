@@ -167,7 +167,7 @@ impl View {
                 }
             }
             Named::Transactions => {
-                let batch = self.history.transactions_rows(self.position);
+                let batch = self.history.transactions_rows(&(0..=self.position));
                 Built {
                     provider: memory_table(&batch)?,
                     unknown: Vec::new(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+    new_null_array,
 };
 use datafusion::arrow::compute::{SortOptions, cast, take};
 use datafusion::arrow::datatypes::{DataType as ArrowType, TimeUnit};
@@ -58,6 +59,29 @@ impl Encoder {
         Ok((0..rows)
             .map(|row| encoded.row(row).as_ref().into())
             .collect())
+    }
+}
+
+impl Encoder {
+    /// The values of one column from their sortable form; NULL where there is none.
+    pub(super) fn decode<'a>(
+        &self,
+        data_type: &ArrowType,
+        keys: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> Result<ArrayRef, JudgeError> {
+        let mut places: Vec<Option<u32>> = Vec::new();
+        let mut values: Vec<&[u8]> = Vec::new();
+        for key in keys {
+            places.push(key.map(|_| u32::try_from(values.len()).expect("fewer than 2^32 rows")));
+            values.extend(key);
+        }
+        let Some(converter) = self.0.as_ref().filter(|_| !values.is_empty()) else {
+            return Ok(new_null_array(data_type, places.len()));
+        };
+        let parser = converter.parser();
+        let rows = values.into_iter().map(|value| parser.parse(value));
+        let columns = converter.convert_rows(rows).map_err(JudgeError::engine)?;
+        take(&columns[0], &UInt32Array::from(places), None).map_err(JudgeError::engine)
     }
 }
 

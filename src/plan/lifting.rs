@@ -20,7 +20,7 @@ use super::locality::window_call;
 /// The column that every lifted node has.
 pub const COMMIT: &str = "_commit";
 /// The commit of a join's other side, on its way out.
-const OTHER_COMMIT: &str = "_commit_of_the_other_side";
+pub const OTHER_COMMIT: &str = "_commit_of_the_other_side";
 
 /// Lifts an optimised plan. `source` gives what stands in for the n-th scan: the scanned table's columns, then [`COMMIT`].
 ///

@@ -1,4 +1,5 @@
-//! Aggregates become tables: sums and counts over the rows of one table are kept as a table of their own, with one row a group.
+//! Aggregates become tables: sums, counts, extremes and distinct counts over the rows of one table are kept as a table of their own,
+//! with one row a group.
 //!
 //! The rule then reads that table, and a change of one row costs the same whether its group has ten rows or a million. How the
 //! figures change is asked of the aggregate itself (see [`Summary::delta`]), so that there is one meaning of it.
@@ -12,7 +13,8 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
-    Aggregate, Expr, LogicalPlan, LogicalTableSource, Projection, TableScanBuilder, lit,
+    Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalTableSource, Projection, TableScanBuilder,
+    lit,
 };
 
 use super::locality;
@@ -27,13 +29,58 @@ pub struct Summary {
     pub name: String,
     /// Its columns: the groups, then the figures.
     pub schema: SchemaRef,
-    /// The aggregate with the counts that keeping it needs, over the rows of one table: groups, figures, for each figure the number
-    /// of values in it, and the number of rows.
+    /// What is added up, over the rows of one table: groups, the figures that are sums and counts, for each of them the number of
+    /// values in it, and the number of rows.
     pub delta: LogicalPlan,
     /// How many columns are groups.
     pub groups: usize,
-    /// Which figures are sums: NULL while there are no values in them.
-    pub sums: Vec<bool>,
+    /// The figures.
+    pub figures: Vec<Figure>,
+}
+
+/// A figure of a summary.
+#[derive(Clone, Debug)]
+pub enum Figure {
+    /// The sum of its values: NULL while there are none.
+    Sum,
+    /// The number of its values.
+    Count,
+    /// A figure of the different values: how often each of them occurs has to be kept.
+    Of {
+        /// Which one.
+        which: Ordered,
+        /// How often each value occurs, over the rows of the same table: groups, value, count.
+        delta: LogicalPlan,
+    },
+}
+
+/// A figure that follows from the ordered values of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordered {
+    /// The least; NULL where there is none.
+    Min,
+    /// The greatest; NULL where there is none.
+    Max,
+    /// How many different ones there are.
+    Distinct,
+}
+
+impl Summary {
+    /// The queries that say how the figures change: the additive ones first, then one for each figure of ordered values.
+    pub fn queries(&self) -> impl Iterator<Item = &LogicalPlan> {
+        let ordered = self.figures.iter().filter_map(|figure| match figure {
+            Figure::Of { delta, .. } => Some(delta),
+            Figure::Sum | Figure::Count => None,
+        });
+        std::iter::once(&self.delta).chain(ordered)
+    }
+}
+
+impl Figure {
+    /// Whether it is added up.
+    pub fn is_additive(&self) -> bool {
+        !matches!(self, Figure::Of { .. })
+    }
 }
 
 /// Replaces the aggregates of an optimised plan that can be kept as tables. With `whole_tables_only`, only those without groups.
@@ -81,17 +128,24 @@ fn summary(aggregate: &Aggregate, number: usize) -> Result<Option<Summary>> {
         return Ok(None);
     }
     let groups = aggregate.group_expr.len();
-    let mut sums = Vec::new();
-    let mut exprs = aggregate.aggr_expr.clone();
+    let mut figures = Vec::new();
+    let (mut exprs, mut counts) = (Vec::new(), Vec::new());
     for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
         let result = aggregate.schema.field(groups + at).data_type();
-        let Some((call, is_sum)) = additive(expr, result) else {
+        let Some(call) = plain_call(expr) else {
             return Ok(None);
         };
-        sums.push(is_sum);
-        let filter = call.params.filter.clone();
-        exprs.push(count_of(call.params.args.clone(), filter).alias(format!("__values_{at}")));
+        let Some(figure) = figure(aggregate, call, result)? else {
+            return Ok(None);
+        };
+        if figure.is_additive() {
+            let (args, filter) = (call.params.args.clone(), call.params.filter.clone());
+            exprs.push(expr.clone());
+            counts.push(count_of(args, filter).alias(format!("__values_{at}")));
+        }
+        figures.push(figure);
     }
+    exprs.append(&mut counts);
     exprs.push(count_of(vec![lit(1i64)], None).alias("__rows"));
     let fields = aggregate.schema.fields().iter().enumerate();
     let fields: Vec<Field> = fields
@@ -106,7 +160,7 @@ fn summary(aggregate: &Aggregate, number: usize) -> Result<Option<Summary>> {
             exprs,
         )?),
         groups,
-        sums,
+        figures,
     }))
 }
 
@@ -115,22 +169,48 @@ fn count_of(args: Vec<Expr>, filter: Option<Box<Expr>>) -> Expr {
     Expr::AggregateFunction(call)
 }
 
-/// The call of an aggregate whose change is the sum of the changes of its rows, and whether it is a sum. Sums of floating-point numbers
-/// depend on the order of addition, so they are not.
-fn additive<'a>(expr: &'a Expr, result: &ArrowType) -> Option<(&'a AggregateFunction, bool)> {
+/// The call behind an aggregate expression, without its name.
+fn plain_call(expr: &Expr) -> Option<&AggregateFunction> {
     match expr {
-        Expr::Alias(alias) => additive(&alias.expr, result),
-        Expr::AggregateFunction(call) => {
-            let plain = !call.params.distinct && call.params.order_by.is_empty();
-            let exact = matches!(result, ArrowType::Int64 | ArrowType::Decimal128(_, _));
-            match call.func.name() {
-                "count" if plain && call.params.args.len() == 1 => Some((call, false)),
-                "sum" if plain && exact => Some((call, true)),
-                _ => None,
-            }
-        }
+        Expr::Alias(alias) => plain_call(&alias.expr),
+        Expr::AggregateFunction(call) => Some(call),
         _ => None,
     }
+}
+
+/// What a call becomes; None where it cannot be kept exactly: sums of floating-point numbers depend on the order of addition, and their
+/// order on what zero and NaN are.
+fn figure(
+    aggregate: &Aggregate,
+    call: &AggregateFunction,
+    result: &ArrowType,
+) -> Result<Option<Figure>> {
+    let (name, [value]) = (call.func.name(), call.params.args.as_slice()) else {
+        return Ok(None);
+    };
+    let exact = matches!(result, ArrowType::Int64 | ArrowType::Decimal128(_, _));
+    if !call.params.order_by.is_empty() {
+        return Ok(None);
+    }
+    let which = match (name, call.params.distinct) {
+        ("count", false) => return Ok(Some(Figure::Count)),
+        ("sum", false) if exact => return Ok(Some(Figure::Sum)),
+        ("count", true) => Ordered::Distinct,
+        ("min", _) => Ordered::Min,
+        ("max", _) => Ordered::Max,
+        _ => return Ok(None),
+    };
+    let value_type = value.get_type(aggregate.input.schema())?;
+    if value_type.is_floating() || value_type.is_nested() {
+        return Ok(None);
+    }
+    let mut by = aggregate.group_expr.clone();
+    by.push(value.clone().alias("__value"));
+    let filter = call.params.filter.clone();
+    let count = count_of(vec![lit(1i64)], filter).alias("__occurs");
+    let input = Arc::clone(&aggregate.input);
+    let delta = LogicalPlan::Aggregate(Aggregate::try_new(input, by, vec![count])?);
+    Ok(Some(Figure::Of { which, delta }))
 }
 
 /// True for a plan that looks at one table's rows one by one.

@@ -46,6 +46,8 @@ pub(super) struct ColumnVersions {
     data: Data,
     slots: Vec<Slot>,
     unknown_count: usize,
+    /// Arrays that a list does not hold.
+    unlisted_count: usize,
 }
 
 /// A value that a column cannot hold.
@@ -89,25 +91,30 @@ impl ColumnVersions {
             data,
             slots: Vec::new(),
             unknown_count: 0,
+            unlisted_count: 0,
         }
     }
 
-    /// In how many of some row versions rules cannot read the value: it is not known, or an array that Arrow's lists do not hold.
-    pub(super) fn unreadable(&self, rows: &[u32]) -> usize {
-        let rows = rows.iter().filter(|&&row| row != NO_ROW);
-        match &self.data {
-            Data::List(values) => rows
-                .filter(|&&row| {
-                    self.is_unknown(row) || !lists::is_list(&self.data_type, &values[row as usize])
-                })
-                .count(),
-            _ if self.unknown_count > 0 => rows.filter(|&&row| self.is_unknown(row)).count(),
-            _ => 0,
-        }
+    /// Whether rules cannot know some value: it is not known, or an array that a list does not hold.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.unknown_count > 0 || self.unlisted_count > 0
     }
 
+    /// Whether rules cannot know the value of a row version.
     pub(super) fn is_unknown(&self, row: u32) -> bool {
+        self.is_missing(row) || (self.unlisted_count > 0 && self.is_unlisted(row))
+    }
+
+    /// Whether nothing is known of the value.
+    pub(super) fn is_missing(&self, row: u32) -> bool {
         self.slots[row as usize] == Slot::Unknown
+    }
+
+    fn is_unlisted(&self, row: u32) -> bool {
+        match &self.data {
+            Data::List(values) => !lists::is_list(&self.data_type, &values[row as usize]),
+            _ => false,
+        }
     }
 
     /// Appends a cell. The cell must be of the column's type (readers see to it).
@@ -135,7 +142,10 @@ impl ColumnVersions {
             (Data::Micros(values), Cell::Time(value) | Cell::Timestamp(value)) => {
                 values.push(*value)
             }
-            (Data::List(values), Cell::List(value)) => values.push(value.clone()),
+            (Data::List(values), Cell::List(value)) => {
+                self.unlisted_count += usize::from(!lists::is_list(&self.data_type, value));
+                values.push(value.clone());
+            }
             (data, Cell::Null | Cell::Unknown) => data.push_default(),
             _ => panic!(
                 "a cell of another type than its column {}: readers convert by the schema",
@@ -169,7 +179,10 @@ impl ColumnVersions {
                 bytes.truncate(ends.last().copied().unwrap_or(0));
             }
             Data::Date(values) => _ = values.pop(),
-            Data::List(values) => _ = values.pop(),
+            Data::List(values) => {
+                let value = values.pop().unwrap_or_default();
+                self.unlisted_count -= usize::from(!lists::is_list(&self.data_type, &value));
+            }
         }
         if self.slots.pop() == Some(Slot::Unknown) {
             self.unknown_count -= 1;
@@ -196,7 +209,10 @@ impl ColumnVersions {
             (Data::Micros(values), Cell::Time(value) | Cell::Timestamp(value)) => {
                 values[at] = *value
             }
-            (Data::List(values), Cell::List(value)) => values[at] = value.clone(),
+            (Data::List(values), Cell::List(value)) => {
+                self.unlisted_count += usize::from(!lists::is_list(&self.data_type, value));
+                values[at] = value.clone();
+            }
             (Data::Text { ends, bytes }, Cell::Text(value)) => {
                 let start = if at == 0 { 0 } else { ends[at - 1] };
                 bytes.insert_str(start, value);

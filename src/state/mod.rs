@@ -7,6 +7,7 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod effects;
 mod lifetimes;
 mod lists;
 mod position;
@@ -16,7 +17,6 @@ mod versions;
 mod writes;
 
 pub use column::TooWide;
-pub use lifetimes::Lifetimes;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};

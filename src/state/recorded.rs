@@ -1,8 +1,10 @@
 //! What one commit recorded, with the rows as they are known from the whole history.
 
+use std::ops::RangeInclusive;
+
 use super::History;
 use super::column::NO_ROW;
-use super::versions::TableVersions;
+use super::versions::{Event, TableVersions};
 use crate::change::{Cell, Change, Commit, Image};
 
 impl History {
@@ -10,23 +12,22 @@ impl History {
     pub fn recorded_count(&self, commit: Commit) -> usize {
         self.tables
             .iter()
-            .map(|table| table.recorded(commit).len())
+            .map(|table| table.recorded(&(commit..=commit)).len())
             .sum()
     }
 
     /// The first `most` changes of a commit in the order in which they were recorded. Images hold every cell that is known, not only
     /// those that the record named; `key` is the row's primary key before the change, or after it where the row is new.
     pub fn recorded(&self, commit: Commit, most: usize) -> Vec<Change> {
-        let mut events: Vec<(u32, usize, usize)> = Vec::new();
+        let mut events: Vec<(usize, &Event)> = Vec::new();
         for (index, table) in self.tables.iter().enumerate() {
-            let range = table.recorded(commit);
-            events.extend(range.map(|at| (table.events[at].ordinal, index, at)));
+            let recorded = table.recorded(&(commit..=commit)).iter();
+            events.extend(recorded.map(|event| (index, event)));
         }
         // Dated snapshots count the changes of each table by themselves.
-        events.sort_unstable();
-        let change = |(_, index, at): (u32, usize, usize)| {
+        events.sort_by_key(|(index, event)| (event.ordinal, *index));
+        let change = |(index, event): (usize, &Event)| {
             let table = &self.tables[index];
-            let event = &table.events[at];
             let image =
                 |row: u32, columns: &[usize]| (row != NO_ROW).then(|| image(table, row, columns));
             let all: Vec<usize> = (0..table.columns.len()).collect();
@@ -49,11 +50,14 @@ impl History {
 }
 
 impl TableVersions {
-    /// Where the changes of a commit stand among the recorded ones.
-    fn recorded(&self, commit: Commit) -> std::ops::Range<usize> {
-        let start = self.events.partition_point(|event| event.commit < commit);
-        let end = self.events.partition_point(|event| event.commit <= commit);
-        start..end
+    /// The changes that a range of commits recorded.
+    pub(super) fn recorded(&self, range: &RangeInclusive<Commit>) -> &[Event] {
+        let before = |event: &Event| event.commit < *range.start();
+        let start = self.events.partition_point(before);
+        let end = self
+            .events
+            .partition_point(|event| event.commit <= *range.end());
+        &self.events[start..end.max(start)]
     }
 }
 

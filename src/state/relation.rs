@@ -1,5 +1,6 @@
 //! What rules read: a table's state, its changes, its writes and steps, and the transactions, as Arrow batches.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -10,7 +11,8 @@ use datafusion::arrow::datatypes::{
 };
 
 use super::column::NO_ROW;
-use super::versions::{NetEffect, TableVersions};
+use super::effects::NetEffect;
+use super::versions::TableVersions;
 use super::{History, Origin};
 use crate::change::{Commit, Op};
 
@@ -87,10 +89,17 @@ impl Builder {
     ) {
         for &at in columns {
             let column = &table.columns[at];
+            let unknown = if column.has_unknown() {
+                rows.iter()
+                    .filter(|&&row| row != NO_ROW && column.is_unknown(row))
+                    .count()
+            } else {
+                0
+            };
             self.push(
                 format!("{prefix}{}", table.table.columns[at].name),
                 column.to_arrow(rows),
-                column.unreadable(rows),
+                unknown,
             );
         }
     }
@@ -108,21 +117,44 @@ impl Builder {
     }
 }
 
+impl TableVersions {
+    /// Columns of row versions, in the order of the versions.
+    pub fn images(&self, columns: &[usize], rows: &[u32]) -> Rows {
+        let mut builder = Builder::default();
+        builder.images(self, "", columns, rows);
+        builder.finish(rows.len())
+    }
+}
+
 impl History {
     /// The rows of a relation over a table at a position.
     pub fn rows(&self, table: usize, relation: &Relation, position: Commit) -> Rows {
         let versions = &self.tables[table];
-        let all: Vec<usize> = (0..versions.columns.len()).collect();
         match relation {
             Relation::State => {
-                let rows = versions.visible(position);
-                let mut builder = Builder::default();
-                builder.images(versions, "", &all, &rows);
-                builder.finish(rows.len())
+                let all: Vec<usize> = (0..versions.columns.len()).collect();
+                versions.images(&all, &versions.visible(position))
             }
-            Relation::Changes => self.changes(versions, &all, position),
+            _ => self.recorded_rows(table, relation, &(0..=position)),
+        }
+    }
+
+    /// What a range of commits adds to a relation whose rows stay once they are there.
+    ///
+    /// # Panics
+    /// For [`Relation::State`], whose rows come and go.
+    pub fn recorded_rows(
+        &self,
+        table: usize,
+        relation: &Relation,
+        range: &RangeInclusive<Commit>,
+    ) -> Rows {
+        let versions = &self.tables[table];
+        match relation {
+            Relation::State => panic!("rows of a state come and go"),
+            Relation::Changes => self.changes(versions, range),
             Relation::Writes(pairing) => {
-                let effects = versions.net_effects(pairing, position);
+                let effects = versions.net_effects(pairing, range);
                 let write = |e: NetEffect| Write {
                     commit: e.commit,
                     op: e.op,
@@ -133,7 +165,7 @@ impl History {
                 self.writes(versions, pairing, effects.into_iter().map(write).collect())
             }
             Relation::Steps(pairing) => {
-                self.writes(versions, pairing, steps(versions, pairing, position))
+                self.writes(versions, pairing, steps(versions, pairing, range))
             }
         }
     }
@@ -186,12 +218,9 @@ impl History {
         Arc::new(ArrowSchema::new(fields))
     }
 
-    fn changes(&self, versions: &TableVersions, all: &[usize], position: Commit) -> Rows {
-        let events: Vec<_> = versions
-            .events
-            .iter()
-            .filter(|event| event.commit <= position)
-            .collect();
+    fn changes(&self, versions: &TableVersions, range: &RangeInclusive<Commit>) -> Rows {
+        let all: Vec<usize> = (0..versions.columns.len()).collect();
+        let events = versions.recorded(range);
         let before: Vec<u32> = events.iter().map(|event| event.before).collect();
         let after: Vec<u32> = events.iter().map(|event| event.after).collect();
         let meta = |commit: Commit| self.meta(commit);
@@ -214,8 +243,8 @@ impl History {
             }),
         );
         builder.time("time", events.iter().map(|event| meta(event.commit)?.time));
-        builder.images(versions, "before_", all, &before);
-        builder.images(versions, "after_", all, &after);
+        builder.images(versions, "before_", &all, &before);
+        builder.images(versions, "after_", &all, &after);
         builder.finish(events.len())
     }
 
@@ -255,9 +284,11 @@ impl History {
         builder.finish(writes.len())
     }
 
-    /// `firstbad.transactions`: `commit, lsn, xid, time, service, version, context` up to a position.
-    pub fn transactions_rows(&self, position: Commit) -> RecordBatch {
-        let metas = &self.transactions[..(position as usize).min(self.transactions.len())];
+    /// `firstbad.transactions`: `commit, lsn, xid, time, service, version, context` of a range of commits.
+    pub fn transactions_rows(&self, range: &RangeInclusive<Commit>) -> RecordBatch {
+        let end = (*range.end() as usize).min(self.transactions.len());
+        let start = (*range.start() as usize).saturating_sub(1).min(end);
+        let metas = &self.transactions[start..end];
         let word = |key: &'static str| {
             metas.iter().map(move |meta| {
                 meta.context
@@ -274,7 +305,7 @@ impl History {
             })
             .collect();
         let mut builder = Builder::default();
-        builder.int("commit", (1i64..).take(metas.len()).map(Some));
+        builder.int("commit", (start as i64 + 1..).take(metas.len()).map(Some));
         builder.text("lsn", metas.iter().map(|meta| meta.lsn.as_deref()));
         builder.int(
             "xid",
@@ -296,13 +327,13 @@ impl History {
 }
 
 /// The recorded steps, row by row: a truncate is a delete of every row it removed, a changed key a delete and an insert.
-fn steps(versions: &TableVersions, pairing: &[usize], position: Commit) -> Vec<Write> {
+fn steps(
+    versions: &TableVersions,
+    pairing: &[usize],
+    range: &RangeInclusive<Commit>,
+) -> Vec<Write> {
     let mut out = Vec::new();
-    for event in versions
-        .events
-        .iter()
-        .filter(|event| event.commit <= position)
-    {
+    for event in versions.recorded(range) {
         let mut step = |op, before, after| {
             out.push(Write {
                 commit: event.commit,

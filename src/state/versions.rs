@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::{Range, RangeInclusive};
 
 use hashbrown::HashTable;
 
@@ -49,17 +50,6 @@ pub(super) struct Event {
     pub(super) after: u32,
 }
 
-/// The net effect of one commit on one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NetEffect {
-    pub(super) commit: Commit,
-    pub(super) op: Op,
-    pub(super) before: u32,
-    pub(super) after: u32,
-    /// Rows in the table before the commit.
-    pub(super) rows_before: u64,
-}
-
 /// All versions of one table's rows.
 #[derive(Debug)]
 pub struct TableVersions {
@@ -69,12 +59,16 @@ pub struct TableVersions {
     pub(super) born: Vec<Commit>,
     pub(super) died: Vec<Commit>,
     pub(super) events: Vec<Event>,
+    /// Every version that died, in the order of its commit.
+    pub(super) deaths: Vec<(Commit, u32)>,
     /// Identity of rows: the primary key, or all columns where there is none.
     pub(super) identity: Vec<usize>,
     live: HashTable<u32>,
-    hasher: RandomState,
+    pub(super) hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
     partial_start: bool,
+    /// Whether versions are numbered in the order of their births.
+    in_order: bool,
     seen: HashSet<u64>,
 }
 
@@ -95,10 +89,12 @@ impl TableVersions {
             born: Vec::new(),
             died: Vec::new(),
             events: Vec::new(),
+            deaths: Vec::new(),
             identity,
             live: HashTable::new(),
             hasher: RandomState::new(),
             partial_start,
+            in_order: true,
             seen: HashSet::new(),
             table,
         }
@@ -150,10 +146,12 @@ impl TableVersions {
             Op::Update => self.update(commit, change)?,
             Op::Delete => (self.delete(commit, change)?, NO_ROW),
             Op::Truncate => {
-                let rows: Vec<u32> = self.live.iter().copied().collect();
-                rows.into_iter()
-                    .for_each(|row| self.died[row as usize] = commit);
-                self.live.clear();
+                let mut rows: Vec<u32> = self.live.drain().collect();
+                rows.sort_unstable();
+                for row in rows {
+                    self.died[row as usize] = commit;
+                    self.deaths.push((commit, row));
+                }
                 self.partial_start = false;
                 (NO_ROW, NO_ROW)
             }
@@ -236,7 +234,7 @@ impl TableVersions {
             if *cell == Cell::Unknown {
                 continue;
             }
-            if self.columns[*column].is_unknown(row) {
+            if self.columns[*column].is_missing(row) {
                 self.columns[*column].learn(row, cell)?;
             } else if !self.columns[*column].same(row, cell) {
                 return Err(Contradiction::Before(
@@ -285,6 +283,7 @@ impl TableVersions {
             cells[*column] = cell.clone();
         }
         let row = self.append(&cells, 0)?;
+        self.in_order = false;
         self.enter(row);
         Ok(Some(row))
     }
@@ -407,6 +406,7 @@ impl TableVersions {
             entry.remove();
         }
         self.died[row as usize] = commit;
+        self.deaths.push((commit, row));
     }
 
     /// Live rows whose identity is that of the cells.
@@ -455,103 +455,47 @@ impl TableVersions {
             .collect()
     }
 
-    /// The net effects of all commits up to a position, in commit order. Rows are paired by the given columns; a commit that
-    /// leaves a row as it was has no effect on it.
-    pub(super) fn net_effects(&self, pairing: &[usize], position: Commit) -> Vec<NetEffect> {
-        let mut ends: Vec<(Commit, bool, u32)> = Vec::new();
-        let mut first_rows = 0u64;
-        for (row, (&born, &died)) in (0u32..).zip(self.born.iter().zip(&self.died)) {
-            first_rows += u64::from(born == 0);
-            if born == died {
-                continue;
-            }
-            if born > 0 && born <= position {
-                ends.push((born, true, row));
-            }
-            if died <= position {
-                ends.push((died, false, row));
-            }
-        }
-        ends.sort_unstable();
-        let mut effects = Vec::new();
-        let mut rows = first_rows;
-        for group in ends.chunk_by(|a, b| a.0 == b.0) {
-            let (gone, come): (Vec<_>, Vec<_>) = group.iter().partition(|(_, came, _)| !came);
-            let commit = group[0].0;
-            self.pair(commit, rows, pairing, &gone, &come, &mut effects);
-            rows = rows + come.len() as u64 - gone.len() as u64;
-        }
-        effects
+    /// The versions that were born in a range of commits, in ascending order; those of the snapshot in position 0.
+    pub(super) fn births(&self, range: &RangeInclusive<Commit>) -> Vec<u32> {
+        self.births_in_order(range)
+            .map_or_else(|| self.births_anywhere(range).collect(), Iterator::collect)
     }
 
-    fn pair(
-        &self,
-        commit: Commit,
-        rows_before: u64,
-        pairing: &[usize],
-        gone: &[&(Commit, bool, u32)],
-        come: &[&(Commit, bool, u32)],
-        effects: &mut Vec<NetEffect>,
-    ) {
-        let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
-        let mut old: HashTable<u32> = HashTable::with_capacity(gone.len());
-        for (_, _, row) in gone {
-            old.insert_unique(hash(*row), *row, |&other| hash(other));
-        }
-        let same_key = |a: u32, b: u32| {
-            pairing
-                .iter()
-                .all(|&column| self.columns[column].same_rows(a, b))
-        };
-        for (_, _, after) in come {
-            let equal = |before: u32| {
-                self.columns
-                    .iter()
-                    .all(|column| column.same_rows(before, *after))
-            };
-            // Among rows of one key an identical one is no effect at all; only then is it an update.
-            let partner = old
-                .iter_hash(hash(*after))
-                .copied()
-                .filter(|&before| same_key(before, *after))
-                .min_by_key(|&before| (!equal(before), before));
-            let Some(before) = partner else {
-                effects.push(NetEffect {
-                    commit,
-                    op: Op::Insert,
-                    before: NO_ROW,
-                    after: *after,
-                    rows_before,
-                });
-                continue;
-            };
-            if let Ok(entry) = old.find_entry(hash(before), |&other| other == before) {
-                entry.remove();
-            }
-            if !equal(before) {
-                effects.push(NetEffect {
-                    commit,
-                    op: Op::Update,
-                    before,
-                    after: *after,
-                    rows_before,
-                });
-            }
-        }
-        let mut left: Vec<u32> = old.into_iter().collect();
-        left.sort_unstable();
-        let delete = |before| NetEffect {
-            commit,
-            op: Op::Delete,
-            before,
-            after: NO_ROW,
-            rows_before,
-        };
-        effects.extend(left.into_iter().map(delete));
+    pub(super) fn birth_count(&self, range: &RangeInclusive<Commit>) -> usize {
+        self.births_in_order(range)
+            .map_or_else(|| self.births_anywhere(range).count(), |rows| rows.len())
+    }
+
+    /// Versions are numbered as they are born. Without a snapshot, what was there before the first change of its key is found late and
+    /// born at 0 all the same: then there is no such order.
+    fn births_in_order(&self, range: &RangeInclusive<Commit>) -> Option<Range<u32>> {
+        let place = |count: usize| u32::try_from(count).expect("fewer than 2^32 row versions");
+        let start = self.born.partition_point(|born| born < range.start());
+        let end = self.born.partition_point(|born| born <= range.end());
+        self.in_order.then(|| place(start)..place(end.max(start)))
+    }
+
+    fn births_anywhere(&self, range: &RangeInclusive<Commit>) -> impl Iterator<Item = u32> {
+        let born = |(_, born): &(u32, &Commit)| range.contains(*born);
+        (0u32..).zip(&self.born).filter(born).map(|(row, _)| row)
+    }
+
+    /// The versions that died in a range of commits, in the order of their commits.
+    pub(super) fn deaths(&self, range: &RangeInclusive<Commit>) -> &[(Commit, u32)] {
+        let start = self
+            .deaths
+            .partition_point(|(died, _)| died < range.start());
+        let end = self.deaths.partition_point(|(died, _)| died <= range.end());
+        &self.deaths[start..end.max(start)]
     }
 }
 
-fn hash_row(columns: &[ColumnVersions], identity: &[usize], hasher: &RandomState, row: u32) -> u64 {
+pub(super) fn hash_row(
+    columns: &[ColumnVersions],
+    identity: &[usize],
+    hasher: &RandomState,
+    row: u32,
+) -> u64 {
     let mut state = hasher.build_hasher();
     identity
         .iter()

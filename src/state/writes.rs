@@ -22,7 +22,7 @@ impl TableVersions {
     /// of its columns where there is none.
     pub fn writes(&self, position: Commit) -> Vec<Write> {
         let version = |row: u32| (row != NO_ROW).then_some(row);
-        let effects = self.net_effects(&self.identity, position);
+        let effects = self.net_effects(&self.identity, &(0..=position));
         effects
             .into_iter()
             .map(|effect| Write {

@@ -19,11 +19,6 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// How many different keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.integers.len() + self.others.len()
-    }
-
     /// The numbers of keys, new ones for keys not met before.
     pub(super) fn number(
         &mut self,
@@ -99,38 +94,88 @@ pub(super) fn can_be_key(data_type: &ArrowType) -> bool {
     ) && !data_type.is_nested()
 }
 
-/// The members of each number: row versions by key.
-pub(super) struct Groups {
-    starts: Vec<u32>,
-    members: Vec<u32>,
+/// Stands for no row version.
+const NONE: u32 = u32::MAX;
+
+/// Row versions by the number of their key: one chain a number, in the order in which they were added.
+#[derive(Default)]
+pub(super) struct Chains {
+    /// For each version: the number of its key.
+    numbers: Vec<u32>,
+    /// For each version: the next of its chain.
+    next: Vec<u32>,
+    /// For each number: its chain.
+    chains: Vec<Chain>,
 }
 
-impl Groups {
-    /// Groups `numbers[i] -> i`; `count` is the number of different numbers.
-    pub(super) fn new(numbers: &[u32], count: usize) -> Self {
-        let mut starts = vec![0u32; count + 1];
-        for &number in numbers {
-            starts[number as usize + 1] += 1;
+#[derive(Clone, Copy)]
+struct Chain {
+    first: u32,
+    last: u32,
+}
+
+impl Chains {
+    /// Adds a version to the chain of its key.
+    pub(super) fn add(&mut self, version: u32, number: u32) {
+        let at = version as usize;
+        if self.numbers.len() <= at {
+            self.numbers.resize(at + 1, NONE);
+            self.next.resize(at + 1, NONE);
         }
-        for at in 0..count {
-            starts[at + 1] += starts[at];
+        self.numbers[at] = number;
+        let empty = Chain {
+            first: NONE,
+            last: NONE,
+        };
+        if self.chains.len() <= number as usize {
+            self.chains.resize(number as usize + 1, empty);
         }
-        let mut next = starts.clone();
-        let mut members = vec![0u32; numbers.len()];
-        for (member, &number) in (0u32..).zip(numbers) {
-            let place = &mut next[number as usize];
-            members[*place as usize] = member;
-            *place += 1;
+        let chain = &mut self.chains[number as usize];
+        match chain.first {
+            NONE => chain.first = version,
+            _ => self.next[chain.last as usize] = version,
         }
-        Groups { starts, members }
+        chain.last = version;
     }
 
-    /// The members of a number, in ascending order; none for numbers that came later.
-    pub(super) fn of(&self, number: u32) -> &[u32] {
-        let at = number as usize;
-        if at + 1 >= self.starts.len() {
-            return &[];
+    /// The number of a version's key.
+    pub(super) fn number_of(&self, version: u32) -> u32 {
+        self.numbers[version as usize]
+    }
+
+    /// The versions of a key.
+    pub(super) fn of(&self, number: u32) -> impl Iterator<Item = u32> {
+        let first = self
+            .chains
+            .get(number as usize)
+            .map_or(NONE, |chain| chain.first);
+        let known = |version: u32| (version != NONE).then_some(version);
+        std::iter::successors(known(first), move |&version| {
+            known(self.next[version as usize])
+        })
+    }
+
+    /// Takes versions that no later batch can see out of a chain.
+    pub(super) fn forget(&mut self, number: u32, is_gone: impl Fn(u32) -> bool) {
+        let Some(chain) = self.chains.get_mut(number as usize) else {
+            return;
+        };
+        let mut at = chain.first;
+        let (mut first, mut last) = (NONE, NONE);
+        while at != NONE {
+            let next = self.next[at as usize];
+            if !is_gone(at) {
+                match last {
+                    NONE => first = at,
+                    _ => self.next[last as usize] = at,
+                }
+                last = at;
+            }
+            at = next;
         }
-        &self.members[self.starts[at] as usize..self.starts[at + 1] as usize]
+        if last != NONE {
+            self.next[last as usize] = NONE;
+        }
+        *chain = Chain { first, last };
     }
 }

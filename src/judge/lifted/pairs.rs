@@ -1,15 +1,14 @@
 //! Which keys have to be judged at which commits, and which row versions each of these judgements needs.
 
-use datafusion::arrow::array::ArrayRef;
+use std::ops::RangeInclusive;
 
-use super::keys::{Dictionary, Groups};
+use super::keys::{Chains, Dictionary};
+use super::source::{Source, Turn};
 use crate::change::Commit;
 use crate::judge::JudgeError;
+use crate::judge::engine::Engine;
 use crate::plan::locality::ScanKey;
-use crate::state::Lifetimes;
-
-/// How many rows are emitted for one run of the plan, over all its scans.
-pub(super) const CHUNK_ROWS: usize = 1 << 20;
+use crate::state::History;
 
 /// A key and a commit at which it is judged, in one integer that sorts by key, then commit.
 pub(super) type Pair = u64;
@@ -26,32 +25,30 @@ pub(super) fn commit_of(pair: Pair) -> Commit {
     Commit::try_from(pair & 0xffff_ffff).expect("the lower half")
 }
 
-/// The versions that one scan reads, found by their keys.
-pub(super) struct Scanned {
-    pub(super) columns: Vec<ArrayRef>,
-    pub(super) born: Vec<Commit>,
-    pub(super) died: Vec<Commit>,
-    /// The number of each version's key: of the anchor, or of the value that ties it to its source.
-    own: Vec<u32>,
-    by_own: Groups,
-    source: Option<Source>,
-}
-
-/// Where the keys of a dimension come from.
-struct Source {
-    scan: usize,
-    /// For each version of the source: the number of its value.
-    values: Vec<u32>,
-    by_value: Groups,
-}
-
-/// A scan's keys by number, how many numbers there are, and for a dimension its source with the numbers there.
-type Numbered = (Vec<u32>, usize, Option<(usize, Vec<u32>)>);
-
-/// All scans of a rule over all their versions.
+/// All scans of a rule, with the keys of their rows.
 pub(super) struct Scans {
-    pub(super) all: Vec<Scanned>,
+    all: Vec<Scan>,
     pub(super) anchors: Dictionary,
+}
+
+/// One scan: its versions, found by their keys.
+struct Scan {
+    source: Source,
+    /// The columns of the relation that are its key.
+    key: Vec<usize>,
+    /// By key: the anchor, or the value that ties it to its source.
+    own: Chains,
+    tie: Option<Tie>,
+}
+
+/// What ties a dimension to the scan whose rows say which of its own are needed.
+struct Tie {
+    scan: usize,
+    /// The column of that scan.
+    column: usize,
+    values: Dictionary,
+    /// Versions of that scan, by their value.
+    by_value: Chains,
 }
 
 /// Row versions to emit for one scan: the version and the commit at which it is seen.
@@ -62,196 +59,264 @@ pub(super) struct Emitted {
 }
 
 impl Scans {
-    /// Numbers the keys of all scans. `columns_at(scan, table column)` is the column's place in the scan's batch.
-    pub(super) fn new(
-        keys: &[ScanKey],
-        lifetimes: Vec<Lifetimes>,
-        columns_at: &dyn Fn(usize, usize) -> usize,
-    ) -> Result<Self, JudgeError> {
-        let mut anchors = Dictionary::default();
-        let mut numbered: Vec<Numbered> = Vec::new();
-        for (at, key) in keys.iter().enumerate() {
-            let column = |scan: usize, column: usize| {
-                lifetimes[scan]
-                    .batch
-                    .column(columns_at(scan, column))
-                    .clone()
-            };
-            match key {
-                ScanKey::Direct(columns) => {
-                    let columns: Vec<ArrayRef> = columns.iter().map(|&c| column(at, c)).collect();
-                    let numbers = anchors.number(&columns, lifetimes[at].born.len())?;
-                    numbered.push((numbers, 0, None));
-                }
+    pub(super) fn new(keys: &[ScanKey], sources: Vec<Source>) -> Self {
+        let scan = |(key, source): (&ScanKey, Source)| {
+            let (key, tie) = match key {
+                ScanKey::Direct(columns) => (columns.clone(), None),
                 ScanKey::Derived {
                     source,
                     source_column,
                     own_column,
                 } => {
-                    let mut values = Dictionary::default();
-                    let own =
-                        values.number(&[column(at, *own_column)], lifetimes[at].born.len())?;
-                    let theirs = values.number(
-                        &[column(*source, *source_column)],
-                        lifetimes[*source].born.len(),
-                    )?;
-                    numbered.push((own, values.len(), Some((*source, theirs))));
+                    let tie = Tie {
+                        scan: *source,
+                        column: *source_column,
+                        values: Dictionary::default(),
+                        by_value: Chains::default(),
+                    };
+                    (vec![*own_column], Some(tie))
                 }
-            }
-        }
-        let anchor_count = anchors.len();
-        let mut all = Vec::new();
-        for ((own, count, source), lifetimes) in numbered.into_iter().zip(lifetimes) {
-            let count = if source.is_some() {
-                count
-            } else {
-                anchor_count
             };
-            all.push(Scanned {
-                columns: lifetimes.batch.columns().to_vec(),
-                born: lifetimes.born,
-                died: lifetimes.died,
-                by_own: Groups::new(&own, count),
-                own,
-                source: source.map(|(scan, values)| Source {
-                    scan,
-                    by_value: Groups::new(&values, count),
-                    values,
-                }),
-            });
+            Scan {
+                source,
+                key,
+                own: Chains::default(),
+                tie,
+            }
+        };
+        Scans {
+            all: keys.iter().zip(sources).map(scan).collect(),
+            anchors: Dictionary::default(),
         }
-        Ok(Scans { all, anchors })
     }
 
-    /// Every anchor with every commit at which one of the rows that decide about it changed, sorted.
-    pub(super) fn pairs(&self) -> Vec<Pair> {
-        let mut changes: Vec<Vec<Pair>> = self.all.iter().map(Scanned::changes).collect();
+    /// The source of a scan.
+    pub(super) fn source(&self, scan: usize) -> &Source {
+        &self.all[scan].source
+    }
+
+    /// Goes on to the end of a range of commits: every anchor with every commit of the range at which one of the rows that decide about
+    /// it changed, sorted. With `old_images` false the rows that end are left out.
+    pub(super) async fn advance(
+        &mut self,
+        engine: &Engine,
+        range: &RangeInclusive<Commit>,
+        old_images: bool,
+    ) -> Result<Vec<Pair>, JudgeError> {
+        let mut turns = Vec::new();
+        for scan in &mut self.all {
+            turns.push(scan.source.advance(engine, range).await?);
+        }
+        let history = &engine.view().history;
+        self.number(history, &turns)?;
+        let changes = self.all.iter().zip(&turns).map(|(scan, turn)| {
+            let born = turn.born.iter().map(|&version| {
+                let (born, _) = scan.source.lifetime(history, version);
+                pair(scan.own.number_of(version), born)
+            });
+            let died = turn.died.iter().filter(|_| old_images);
+            let died = died.map(|&(commit, version)| pair(scan.own.number_of(version), commit));
+            born.chain(died).collect()
+        });
+        let changes: Vec<Vec<Pair>> = changes.collect();
+        Ok(self.anchors_of(history, changes, *range.start()))
+    }
+
+    /// Gives numbers to the keys of new versions.
+    fn number(&mut self, history: &History, turns: &[Turn]) -> Result<(), JudgeError> {
+        for at in 0..self.all.len() {
+            let born = &turns[at].born;
+            let columns = self.all[at]
+                .source
+                .gather(history, &self.all[at].key, born)?;
+            let theirs = match &self.all[at].tie {
+                None => None,
+                Some(tie) => {
+                    let source = &self.all[tie.scan].source;
+                    Some(source.gather(history, &[tie.column], &turns[tie.scan].born)?)
+                }
+            };
+            let scan = &mut self.all[at];
+            let numbers = match &mut scan.tie {
+                None => self.anchors.number(&columns, born.len())?,
+                Some(tie) => {
+                    let others = &turns[tie.scan].born;
+                    let theirs = theirs.expect("asked for above");
+                    let numbers = tie.values.number(&theirs, others.len())?;
+                    for (&version, number) in others.iter().zip(numbers) {
+                        tie.by_value.add(version, number);
+                    }
+                    tie.values.number(&columns, born.len())?
+                }
+            };
+            for (&version, number) in born.iter().zip(numbers) {
+                scan.own.add(version, number);
+            }
+        }
+        Ok(())
+    }
+
+    /// From changes of rows, scan by scan, to the anchors that they decide about.
+    fn anchors_of(
+        &mut self,
+        history: &History,
+        mut changes: Vec<Vec<Pair>>,
+        first: Commit,
+    ) -> Vec<Pair> {
         let mut anchors = Vec::new();
         // A dimension passes its changes on to its source, so those that are farthest from the anchor come first.
-        let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_by_key(|&at| std::cmp::Reverse(self.depth(at)));
-        for at in order {
+        for at in self.by_depth().into_iter().rev() {
             let mut own = std::mem::take(&mut changes[at]);
-            let Some(source) = &self.all[at].source else {
+            let Some(mut tie) = self.all[at].tie.take() else {
                 anchors.append(&mut own);
                 continue;
             };
             own.sort_unstable();
             own.dedup();
-            let scan = &self.all[source.scan];
-            for change in own {
-                let commit = commit_of(change);
-                let rows = source.by_value.of(key_of(change)).iter();
-                let seen = rows.filter(|&&row| scan.is_visible(row, commit));
-                changes[source.scan].extend(seen.map(|&row| pair(scan.own[row as usize], commit)));
+            let scan = &self.all[tie.scan];
+            let lifetime = |version: u32| scan.source.lifetime(history, version);
+            for run in own.chunk_by(|&a, &b| key_of(a) == key_of(b)) {
+                tie.by_value
+                    .forget(key_of(run[0]), |version| lifetime(version).1 <= first);
+                for version in tie.by_value.of(key_of(run[0])) {
+                    let (born, died) = lifetime(version);
+                    let start = run.partition_point(|&change| commit_of(change) < born);
+                    let seen = run[start..].iter().map(|&change| commit_of(change));
+                    let seen = seen.take_while(|&commit| commit < died);
+                    let number = scan.own.number_of(version);
+                    changes[tie.scan].extend(seen.map(|commit| pair(number, commit)));
+                }
             }
+            self.all[at].tie = Some(tie);
         }
         anchors.sort_unstable();
         anchors.dedup();
         anchors
     }
 
-    /// About how many rows of directly reached scans judging all pairs emits.
-    pub(super) fn cost(&self, pairs: &[Pair]) -> usize {
-        let runs = pairs.chunk_by(|&a, &b| key_of(a) == key_of(b));
-        let cost = |run: &[Pair]| {
-            let versions = |(_, scan): (usize, &Scanned)| scan.by_own.of(key_of(run[0])).len();
-            // A version is seen at about half of its key's commits.
-            run.len() * self.direct().map(versions).sum::<usize>() / 2
-        };
-        runs.map(cost).sum()
-    }
-
-    /// How many scans lie between a scan and the anchor.
-    fn depth(&self, at: usize) -> usize {
-        match &self.all[at].source {
-            Some(source) => 1 + self.depth(source.scan),
-            None => 0,
-        }
-    }
-
-    /// The versions that judging some pairs needs, and how many of the pairs were taken: as many as fit into one chunk.
-    pub(super) fn emit(&self, pairs: &[Pair]) -> (Vec<Emitted>, usize) {
-        let mut out: Vec<Emitted> = self.all.iter().map(|_| Emitted::default()).collect();
-        let mut taken = 0;
-        let mut total = 0;
-        while taken < pairs.len() && total < CHUNK_ROWS {
-            let key = key_of(pairs[taken]);
-            let rest = &pairs[taken..];
-            let run = rest.partition_point(|&pair| key_of(pair) == key);
-            // A hot key is judged in several chunks: its commits do not need each other.
-            let versions: usize = self
-                .direct()
-                .map(|(_, scan)| scan.by_own.of(key).len())
-                .sum();
-            let run = run.min((CHUNK_ROWS / versions.max(1)).max(1));
-            for (at, scan) in self.direct() {
-                for &version in scan.by_own.of(key) {
-                    total += scan.emit(version, &rest[..run], &mut out[at]);
+    /// How many rows of directly reached scans judging all pairs emits, and how many versions its keys have.
+    pub(super) fn cost(&self, history: &History, pairs: &[Pair]) -> (usize, usize) {
+        let (mut rows, mut versions) = (0, 0);
+        for run in pairs.chunk_by(|&a, &b| key_of(a) == key_of(b)) {
+            for scan in self.all.iter().filter(|scan| scan.tie.is_none()) {
+                for version in scan.own.of(key_of(run[0])) {
+                    let (born, died) = scan.source.lifetime(history, version);
+                    let before = |commit| run.partition_point(|&pair| commit_of(pair) < commit);
+                    rows += before(died) - before(born);
+                    versions += 1;
                 }
             }
-            taken += run;
         }
+        (rows, versions)
+    }
+
+    /// Scans by how many others lie between them and the anchor.
+    fn by_depth(&self) -> Vec<usize> {
+        let depth = |mut at: usize| {
+            let mut depth = 0;
+            while let Some(tie) = &self.all[at].tie {
+                (at, depth) = (tie.scan, depth + 1);
+            }
+            depth
+        };
         let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_by_key(|&at| self.depth(at));
-        for at in order {
-            let Some(source) = &self.all[at].source else {
+        order.sort_by_key(|&at| depth(at));
+        order
+    }
+
+    /// The versions that judging some pairs needs, and how many of the pairs were taken: as many as fit into one chunk. What died
+    /// before `first` is dropped on the way.
+    pub(super) fn emit(
+        &mut self,
+        history: &History,
+        pairs: &[Pair],
+        first: Commit,
+        chunk_rows: usize,
+    ) -> (Vec<Emitted>, usize) {
+        let mut out: Vec<Emitted> = self.all.iter().map(|_| Emitted::default()).collect();
+        let (mut taken, mut total) = (0, 0);
+        while taken < pairs.len() && total < chunk_rows {
+            let key = key_of(pairs[taken]);
+            let mut sweeps = Vec::new();
+            for (at, scan) in self.all.iter_mut().enumerate() {
+                if scan.tie.is_none() {
+                    sweeps.push((at, scan.sweep(history, key, first)));
+                }
+            }
+            // A hot key may be judged in several chunks: its commits do not need each other.
+            while let Some(&pair) = pairs.get(taken)
+                && key_of(pair) == key
+                && total < chunk_rows
+            {
+                for (at, sweep) in &mut sweeps {
+                    total += sweep.emit(commit_of(pair), &mut out[*at]);
+                }
+                taken += 1;
+            }
+        }
+        for at in self.by_depth() {
+            let Some(tie) = &self.all[at].tie else {
                 continue;
             };
-            let from = &out[source.scan];
+            let from = &out[tie.scan];
             let wanted = from.versions.iter().zip(&from.commits);
             let mut wanted: Vec<Pair> = wanted
                 .map(|(&version, &commit)| {
                     let commit = Commit::try_from(commit).expect("it was a commit");
-                    pair(source.values[version as usize], commit)
+                    pair(tie.by_value.number_of(version), commit)
                 })
                 .collect();
             wanted.sort_unstable();
             wanted.dedup();
-            let scan = &self.all[at];
             for run in wanted.chunk_by(|&a, &b| key_of(a) == key_of(b)) {
-                for &version in scan.by_own.of(key_of(run[0])) {
-                    scan.emit(version, run, &mut out[at]);
+                let mut sweep = self.all[at].sweep(history, key_of(run[0]), first);
+                for &wanted in run {
+                    sweep.emit(commit_of(wanted), &mut out[at]);
                 }
             }
         }
         (out, taken)
     }
+}
 
-    fn direct(&self) -> impl Iterator<Item = (usize, &Scanned)> {
-        let direct = |(_, scan): &(usize, &Scanned)| scan.source.is_none();
-        self.all.iter().enumerate().filter(direct)
+impl Scan {
+    /// A walk over the versions of a key, without those that died before `first`: they are dropped for good.
+    fn sweep(&mut self, history: &History, key: u32, first: Commit) -> Sweep {
+        let lifetime = |version: u32| self.source.lifetime(history, version);
+        self.own.forget(key, |version| lifetime(version).1 <= first);
+        let versions = self.own.of(key).map(|version| (lifetime(version), version));
+        let mut versions: Vec<_> = versions.map(|((born, died), v)| (born, v, died)).collect();
+        versions.sort_unstable();
+        Sweep {
+            versions,
+            next: 0,
+            visible: Vec::new(),
+        }
     }
 }
 
-impl Scanned {
-    fn is_visible(&self, version: u32, commit: Commit) -> bool {
-        let at = version as usize;
-        self.born[at] <= commit && commit < self.died[at]
-    }
+/// The versions of a key, looked at commit by commit.
+struct Sweep {
+    /// Birth, number and death of each, by birth.
+    versions: Vec<(Commit, u32, Commit)>,
+    next: usize,
+    /// Those that are visible: number and death.
+    visible: Vec<(u32, Commit)>,
+}
 
-    /// The births and deaths of all versions.
-    fn changes(&self) -> Vec<Pair> {
-        let mut out = Vec::with_capacity(self.own.len() * 2);
-        for ((&own, &born), &died) in self.own.iter().zip(&self.born).zip(&self.died) {
-            out.push(pair(own, born));
-            if died != Commit::MAX {
-                out.push(pair(own, died));
-            }
+impl Sweep {
+    /// Emits every version that is visible at a commit, which comes after those asked for before.
+    fn emit(&mut self, commit: Commit, out: &mut Emitted) -> usize {
+        while let Some(&(born, version, died)) = self.versions.get(self.next)
+            && born <= commit
+        {
+            self.visible.push((version, died));
+            self.next += 1;
         }
-        out
-    }
-
-    /// Emits a version once for each commit of a run at which it is visible.
-    fn emit(&self, version: u32, run: &[Pair], out: &mut Emitted) -> usize {
-        let (born, died) = (self.born[version as usize], self.died[version as usize]);
-        let first = run.partition_point(|&pair| commit_of(pair) < born);
-        let seen = run[first..].iter().map(|&pair| commit_of(pair));
-        let before = out.versions.len();
-        for commit in seen.take_while(|&commit| commit < died) {
-            out.versions.push(version);
-            out.commits.push(i64::from(commit));
-        }
-        out.versions.len() - before
+        self.visible.retain(|&(_, died)| commit < died);
+        out.versions
+            .extend(self.visible.iter().map(|&(version, _)| version));
+        out.commits.resize(out.versions.len(), i64::from(commit));
+        self.visible.len()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
+use crate::judge::JudgeError;
 use crate::plan::lifting::COMMIT;
 
 /// How many rows a batch has at most.
@@ -44,14 +45,17 @@ impl Slot {
         })
     }
 
-    /// The columns that the scan reads, and the commit.
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.read
-    }
-
-    /// Puts rows in the place of those that were there.
-    pub(super) fn fill(&self, rows: RecordBatch) {
-        *self.rows.lock().expect("no holder panics") = Some(rows);
+    /// Puts rows in the place of those that were there: the columns that the scan reads, and the commit of each row.
+    pub(super) fn fill(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        commits: Vec<i64>,
+    ) -> Result<(), JudgeError> {
+        columns.push(Arc::new(Int64Array::from(commits)));
+        // A column's type grows with the values seen, so a plan may be too old for its rows.
+        let rows = RecordBatch::try_new(Arc::clone(&self.read), columns);
+        *self.rows.lock().expect("no holder panics") = Some(rows.map_err(JudgeError::engine)?);
+        Ok(())
     }
 }
 

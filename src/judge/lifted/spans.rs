@@ -1,6 +1,7 @@
 //! From rows of a lifted query to the intervals in which each key violates the rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
@@ -43,36 +44,35 @@ impl Rows<'_> {
     }
 }
 
-/// Tells for each row from which state to before which one it holds.
-type Lasting<'a> =
-    dyn FnMut(&Rows<'_>) -> Result<Vec<Option<(Commit, Commit)>>, JudgeError> + Send + 'a;
+/// What a row says: which anchor was judged, and from which state to before which one the row holds.
+pub(super) type Holds = (u32, Commit, Commit);
 
-/// Every key that was bad, with its intervals.
-type Keys = HashMap<KeyBytes, (Map<String, Value>, Vec<(Commit, Commit)>)>;
+/// Tells for each row what it says; None for one that was not asked for.
+type Asked<'a> = dyn FnMut(&Rows<'_>) -> Result<Vec<Option<Holds>>, JudgeError> + Send + 'a;
+
+/// A key that was bad.
+struct Found {
+    key: Map<String, Value>,
+    spans: Vec<Holds>,
+}
 
 /// Intervals under construction.
-pub(super) struct Spans<'a> {
-    compiled: &'a Compiled,
+#[derive(Default)]
+pub(super) struct Spans {
     encoder: Encoder,
-    found: Keys,
+    found: HashMap<KeyBytes, Found>,
+    /// For each anchor: the keys whose last interval has no end yet.
+    open: HashMap<u32, Vec<KeyBytes>>,
     count: usize,
 }
 
-impl<'a> Spans<'a> {
-    pub(super) fn new(compiled: &'a Compiled) -> Self {
-        Spans {
-            compiled,
-            encoder: Encoder::default(),
-            found: HashMap::new(),
-            count: 0,
-        }
-    }
-
+impl Spans {
     /// Takes in rows of the output.
     pub(super) fn add(
         &mut self,
+        compiled: &Compiled,
         batch: &RecordBatch,
-        lasting: &mut Lasting<'_>,
+        asked: &mut Asked<'_>,
     ) -> Result<(), JudgeError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -87,32 +87,23 @@ impl<'a> Spans<'a> {
             commits: commits.values(),
             commit_at,
         };
-        let spans = lasting(&rows)?;
-        let expands = self.compiled.expand != Expand::None;
-        let columns = if expands {
-            Vec::new()
-        } else {
-            collect::arrays(batch, &self.compiled.key)?
-        };
-        let keys = if expands {
-            Vec::new()
-        } else {
-            self.encoder.encode(&columns, batch.num_rows())?
-        };
-        for (row, span) in spans.into_iter().enumerate() {
-            let span = span.expect("a lifted plan returns rows of the pairs that were asked only");
-            if expands {
-                self.add_expanded(batch, row, span)?;
-            } else {
-                let key = || collect::object(&self.compiled.key, &columns, row);
-                add(
-                    &mut self.found,
-                    &mut self.count,
-                    keys[row].clone(),
-                    key,
-                    span,
-                )?;
+        let holds = asked(&rows)?;
+        let holds = holds.into_iter().enumerate();
+        let holds = holds.map(|(row, holds)| {
+            let outside = "a lifted plan returns rows of the pairs that were asked only";
+            (row, holds.expect(outside))
+        });
+        if compiled.expand != Expand::None {
+            for (row, holds) in holds {
+                self.add_expanded(compiled, batch, row, holds)?;
             }
+            return Ok(());
+        }
+        let columns = collect::arrays(batch, &compiled.key)?;
+        let mut keys = self.encoder.encode(&columns, batch.num_rows())?;
+        for (row, holds) in holds {
+            let key = || collect::object(&compiled.key, &columns, row);
+            self.add_one(std::mem::take(&mut keys[row]), key, holds)?;
         }
         Ok(())
     }
@@ -120,24 +111,74 @@ impl<'a> Spans<'a> {
     /// A row that stands for several violations.
     fn add_expanded(
         &mut self,
+        compiled: &Compiled,
         batch: &RecordBatch,
         row: usize,
-        span: (Commit, Commit),
+        holds: Holds,
     ) -> Result<(), JudgeError> {
-        let mut collector = Collector::new(self.compiled, Keep::All);
+        let mut collector = Collector::new(compiled, Keep::All);
         collector.add(&batch.slice(row, 1))?;
         for (key, violation) in collector.finish().kept {
-            let object = || Ok(violation.key.clone());
-            add(&mut self.found, &mut self.count, key, object, span)?;
+            self.add_one(key, || Ok(violation.key), holds)?;
         }
         Ok(())
     }
 
+    fn add_one(
+        &mut self,
+        bytes: KeyBytes,
+        key: impl FnOnce() -> Result<Map<String, Value>, JudgeError>,
+        (anchor, start, end): Holds,
+    ) -> Result<(), JudgeError> {
+        if start >= end {
+            return Ok(());
+        }
+        if end == Commit::MAX {
+            self.open.entry(anchor).or_default().push(bytes.clone());
+        }
+        let spans = match self.found.entry(bytes) {
+            Entry::Occupied(entry) => &mut entry.into_mut().spans,
+            Entry::Vacant(entry) => {
+                let spans = Vec::new();
+                &mut entry.insert(Found { key: key()?, spans }).spans
+            }
+        };
+        match spans.last_mut() {
+            // Pairs come in order, so most intervals only grow.
+            Some(last) if last.0 == anchor && last.2 == start => last.2 = end,
+            _ => {
+                spans.push((anchor, start, end));
+                self.count += 1;
+            }
+        }
+        if self.count > SPANS_MAX {
+            return Err(JudgeError::Limit(format!(
+                "more than {SPANS_MAX} onsets to keep"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Ends what is open about an anchor at a commit: it is judged anew there.
+    pub(super) fn end(&mut self, anchor: u32, commit: Commit) {
+        for key in self.open.remove(&anchor).unwrap_or_default() {
+            let found = self.found.get_mut(&key).expect("an open key was found");
+            let open = |span: &&mut Holds| span.0 == anchor && span.2 == Commit::MAX;
+            if let Some(span) = found.spans.iter_mut().rev().find(open) {
+                span.2 = commit;
+            }
+        }
+    }
+
     /// The intervals, those of one key that touch each other made one; by onset, then key.
-    pub(super) fn finish(self) -> Vec<Span> {
+    pub(super) fn finish(&self) -> Vec<Span> {
         let mut out = Vec::new();
-        let sorted: BTreeMap<_, _> = self.found.into_iter().collect();
-        for (order, (key, mut spans)) in sorted {
+        for (order, found) in &self.found {
+            let mut spans: Vec<_> = found
+                .spans
+                .iter()
+                .map(|&(_, start, end)| (start, end))
+                .collect();
             spans.sort_unstable();
             let mut merged: Vec<(Commit, Commit)> = Vec::new();
             for (start, end) in spans {
@@ -148,7 +189,7 @@ impl<'a> Spans<'a> {
             }
             out.extend(merged.into_iter().map(|(onset, end)| Span {
                 order: order.clone(),
-                key: key.clone(),
+                key: found.key.clone(),
                 onset,
                 healed: (end != Commit::MAX).then_some(end),
             }));
@@ -156,36 +197,4 @@ impl<'a> Spans<'a> {
         out.sort_by(|a, b| (a.onset, &a.order).cmp(&(b.onset, &b.order)));
         out
     }
-}
-
-fn add(
-    found: &mut Keys,
-    count: &mut usize,
-    bytes: KeyBytes,
-    key: impl FnOnce() -> Result<Map<String, Value>, JudgeError>,
-    (start, end): (Commit, Commit),
-) -> Result<(), JudgeError> {
-    if start >= end {
-        return Ok(());
-    }
-    let spans = match found.entry(bytes) {
-        std::collections::hash_map::Entry::Occupied(entry) => &mut entry.into_mut().1,
-        std::collections::hash_map::Entry::Vacant(entry) => {
-            &mut entry.insert((key()?, Vec::new())).1
-        }
-    };
-    match spans.last_mut() {
-        // Pairs come in order, so most intervals only grow.
-        Some(last) if last.1 == start => last.1 = end,
-        _ => {
-            spans.push((start, end));
-            *count += 1;
-        }
-    }
-    if *count > SPANS_MAX {
-        return Err(JudgeError::Limit(format!(
-            "more than {SPANS_MAX} onsets to keep"
-        )));
-    }
-    Ok(())
 }

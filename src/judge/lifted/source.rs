@@ -1,0 +1,240 @@
+//! Where a scan's row versions come from: a table of the history, a relation that only grows, the figures of an aggregate.
+
+use std::ops::RangeInclusive;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{concat_batches, interleave, take};
+use datafusion::arrow::datatypes::Int64Type;
+
+use super::summary::Kept;
+use crate::change::Commit;
+use crate::judge::JudgeError;
+use crate::judge::catalog::Named;
+use crate::judge::engine::Engine;
+use crate::state::{History, Relation};
+
+/// What a batch of commits does to the rows of one scan.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Versions that begin.
+    pub(super) born: Vec<u32>,
+    /// Versions that end, each with the first position at which it is gone.
+    pub(super) died: Vec<(Commit, u32)>,
+}
+
+/// The row versions of one scan, known by numbers.
+pub(super) struct Source {
+    origin: Origin,
+    /// The columns that the scan reads, as columns of the relation.
+    columns: Vec<usize>,
+}
+
+enum Origin {
+    Table(usize),
+    Grown(Named, Grown),
+    Summary(Box<Kept>),
+}
+
+impl Source {
+    pub(super) fn of_relation(named: Named, columns: Vec<usize>) -> Self {
+        let origin = match named {
+            Named::Table(table, Relation::State) => Origin::Table(table),
+            other => Origin::Grown(other, Grown::default()),
+        };
+        Source { origin, columns }
+    }
+
+    pub(super) fn of_summary(kept: Kept, columns: Vec<usize>) -> Self {
+        Source {
+            origin: Origin::Summary(Box::new(kept)),
+            columns,
+        }
+    }
+
+    /// Goes on to the end of a range of commits.
+    pub(super) async fn advance(
+        &mut self,
+        engine: &Engine,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Turn, JudgeError> {
+        let history = &engine.view().history;
+        match &mut self.origin {
+            Origin::Table(table) => {
+                let table = &history.tables[*table];
+                let turn = Turn {
+                    born: table.born_in(range),
+                    died: table.died_in(range).collect(),
+                };
+                match table.not_known_in(&self.columns, &turn.born) {
+                    None => Ok(turn),
+                    Some(column) => Err(not_known(&table.table.columns[column].name)),
+                }
+            }
+            Origin::Grown(named, grown) => {
+                let batch = grown_rows(history, named, &self.columns, range)?;
+                Ok(Turn {
+                    born: grown.add_recorded(&batch, &self.columns)?,
+                    died: Vec::new(),
+                })
+            }
+            Origin::Summary(kept) => Box::pin(kept.advance(engine, range)).await,
+        }
+    }
+
+    /// From which position to before which one a version is visible.
+    pub(super) fn lifetime(&self, history: &History, version: u32) -> (Commit, Commit) {
+        match &self.origin {
+            Origin::Table(table) => history.tables[*table].lifetime(version),
+            Origin::Grown(_, grown) => grown.lifetime(version),
+            Origin::Summary(kept) => kept.figures.lifetime(version),
+        }
+    }
+
+    /// All columns that the scan reads, of some versions.
+    pub(super) fn rows(
+        &self,
+        history: &History,
+        versions: &[u32],
+    ) -> Result<Vec<ArrayRef>, JudgeError> {
+        self.gather(history, &self.columns, versions)
+    }
+
+    /// Columns of the relation, of some versions; the scan reads each of them.
+    pub(super) fn gather(
+        &self,
+        history: &History,
+        columns: &[usize],
+        versions: &[u32],
+    ) -> Result<Vec<ArrayRef>, JudgeError> {
+        let own = |column: &usize| {
+            let at = self.columns.iter().position(|have| have == column);
+            at.expect("a key column is one that the scan reads")
+        };
+        match &self.origin {
+            Origin::Table(table) => {
+                let rows = history.tables[*table].images(columns, versions);
+                Ok(rows.batch.columns().to_vec())
+            }
+            Origin::Grown(_, grown) => {
+                let columns: Vec<usize> = columns.iter().map(own).collect();
+                grown.gather(&columns, versions)
+            }
+            Origin::Summary(kept) => kept.figures.gather(columns, versions),
+        }
+    }
+}
+
+fn not_known(column: &str) -> JudgeError {
+    JudgeError::Unknown(format!("`{column}` is not known in some rows"))
+}
+
+/// What a range of commits adds to a relation that only grows.
+fn grown_rows(
+    history: &History,
+    named: &Named,
+    columns: &[usize],
+    range: &RangeInclusive<Commit>,
+) -> Result<RecordBatch, JudgeError> {
+    let Named::Table(table, relation) = named else {
+        return Ok(history.transactions_rows(range));
+    };
+    let rows = history.recorded_rows(*table, relation, range);
+    match columns.iter().find(|&&at| rows.unknown[at] > 0) {
+        None => Ok(rows.batch),
+        Some(&at) => Err(not_known(rows.batch.schema().field(at).name())),
+    }
+}
+
+/// Row versions that are not part of the history itself, in batches of falling size.
+#[derive(Default)]
+pub(super) struct Grown {
+    batches: Vec<RecordBatch>,
+    /// The number of each batch's first version.
+    starts: Vec<u32>,
+    born: Vec<Commit>,
+    pub(super) died: Vec<Commit>,
+}
+
+impl Grown {
+    /// Adds rows that appear with the commit in their column `commit` and stay.
+    fn add_recorded(
+        &mut self,
+        batch: &RecordBatch,
+        columns: &[usize],
+    ) -> Result<Vec<u32>, JudgeError> {
+        let commits = batch
+            .column_by_name("commit")
+            .expect("relations that grow have a column `commit`")
+            .as_primitive::<Int64Type>();
+        let commit = |commit: Option<i64>| Commit::try_from(commit.unwrap_or(0)).unwrap_or(0);
+        let born: Vec<Commit> = commits.iter().map(commit).collect();
+        let batch = batch.project(columns).map_err(JudgeError::engine)?;
+        self.add(batch, &born)
+    }
+
+    /// Adds versions that are alive; their numbers.
+    pub(super) fn add(
+        &mut self,
+        batch: RecordBatch,
+        born: &[Commit],
+    ) -> Result<Vec<u32>, JudgeError> {
+        let number = |at: usize| u32::try_from(at).expect("fewer than 2^32 row versions");
+        let (start, end) = (
+            number(self.born.len()),
+            number(self.born.len() + born.len()),
+        );
+        if born.is_empty() && !self.batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.born.extend_from_slice(born);
+        self.died.resize(self.born.len(), Commit::MAX);
+        self.batches.push(batch);
+        self.starts.push(start);
+        // Neighbours of about one size become one, so that there are few of them and each row is copied seldom.
+        while let [.., before, last] = self.batches.as_slice()
+            && before.num_rows() < 2 * last.num_rows()
+        {
+            let whole = concat_batches(&before.schema(), [before, last]);
+            self.batches.truncate(self.batches.len() - 2);
+            self.starts.pop();
+            self.batches.push(whole.map_err(JudgeError::engine)?);
+        }
+        Ok((start..end).collect())
+    }
+
+    /// How many versions there are.
+    pub(super) fn len(&self) -> usize {
+        self.born.len()
+    }
+
+    /// From which position to before which one a version is visible.
+    pub(super) fn lifetime(&self, version: u32) -> (Commit, Commit) {
+        (self.born[version as usize], self.died[version as usize])
+    }
+
+    fn gather(&self, columns: &[usize], versions: &[u32]) -> Result<Vec<ArrayRef>, JudgeError> {
+        if let [batch] = self.batches.as_slice() {
+            let at = UInt32Array::from(versions.to_vec());
+            let columns = columns.iter().map(|&c| take(batch.column(c), &at, None));
+            return columns
+                .collect::<Result<_, _>>()
+                .map_err(JudgeError::engine);
+        }
+        let place = |&version: &u32| {
+            let batch = self.starts.partition_point(|&start| start <= version) - 1;
+            (batch, (version - self.starts[batch]) as usize)
+        };
+        let places: Vec<(usize, usize)> = versions.iter().map(place).collect();
+        let gathered = columns.iter().map(|&column| {
+            let parts: Vec<_> = self
+                .batches
+                .iter()
+                .map(|b| b.column(column).as_ref())
+                .collect();
+            interleave(&parts, &places)
+        });
+        gathered
+            .collect::<Result<_, _>>()
+            .map_err(JudgeError::engine)
+    }
+}

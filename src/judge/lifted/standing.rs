@@ -1,0 +1,239 @@
+//! One rule's judgement as it goes through a history, batch by batch.
+
+use std::ops::RangeInclusive;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+
+use super::pairs::{self, Pair, Scans};
+use super::plan::{How, Lifted};
+use super::source::Source;
+use super::spans::{Holds, Rows, Span, Spans};
+use super::{Mistake, Summaries, Tuning};
+use crate::change::Commit;
+use crate::judge::JudgeError;
+use crate::judge::engine::Engine;
+use crate::plan::Compiled;
+use crate::plan::locality::Locality;
+
+/// A rule that was judged at every commit so far.
+pub(in crate::judge) struct Standing {
+    lifted: Lifted,
+    keep: Summaries,
+    tuning: Tuning,
+    fed: Fed,
+    spans: Spans,
+    /// The first commit that was not judged yet.
+    next: Commit,
+    states: States,
+}
+
+/// Where the rows come from.
+enum Fed {
+    Rows(Source),
+    Keys(Scans, Locality),
+}
+
+/// How a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::judge) enum Stood {
+    /// Every commit of it was judged.
+    Judged,
+    /// Nothing was: some groups are so large that their aggregates must be kept as tables.
+    TooHot,
+}
+
+impl Standing {
+    /// Plans a rule; nothing is judged yet.
+    ///
+    /// # Errors
+    /// Why it can only be judged in full, in words for the author of the rule.
+    pub(in crate::judge) async fn plan(
+        engine: &Engine,
+        compiled: &Compiled,
+        keep: Summaries,
+        tuning: &Tuning,
+    ) -> Result<Self, String> {
+        let (lifted, mut sources) = Lifted::plan(engine, compiled, keep, tuning.mistake).await?;
+        let fed = match &lifted.how {
+            How::Rows => Fed::Rows(sources.pop().expect("row by row means one table")),
+            How::Keys(locality) => {
+                Fed::Keys(Scans::new(&locality.scans, sources), locality.clone())
+            }
+        };
+        Ok(Standing {
+            lifted,
+            keep,
+            tuning: tuning.clone(),
+            fed,
+            spans: Spans::default(),
+            next: 0,
+            states: States::default(),
+        })
+    }
+
+    /// Judges the commits up to a position, those before it that were not judged yet.
+    pub(in crate::judge) async fn advance(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        until: Commit,
+    ) -> Result<Stood, JudgeError> {
+        let range = self.next..=until;
+        if range.is_empty() {
+            return Ok(Stood::Judged);
+        }
+        let stood = match self.fed {
+            Fed::Rows(_) => self.rows(engine, compiled, &range).await?,
+            Fed::Keys(..) => self.keys(engine, compiled, &range).await?,
+        };
+        self.next = until.saturating_add(1);
+        Ok(stood)
+    }
+
+    /// Every interval so far in which a key violates the rule, by onset, then key.
+    pub(in crate::judge) fn spans(&self) -> Vec<Span> {
+        self.spans.finish()
+    }
+
+    /// How many different states were judged.
+    pub(in crate::judge) fn states(&self) -> u64 {
+        self.states.count()
+    }
+
+    async fn rows(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Stood, JudgeError> {
+        let Fed::Rows(source) = &mut self.fed else {
+            unreachable!("called for rules that are judged row by row")
+        };
+        let turn = source.advance(engine, range).await?;
+        let history = &engine.view().history;
+        let reset = self.tuning.mistake != Some(Mistake::NoReset);
+        for &(commit, version) in &turn.died {
+            self.states.add(commit);
+            if self.tuning.mistake != Some(Mistake::NoOldImage) {
+                self.spans.end(version, commit);
+            }
+        }
+        for versions in turn.born.chunks(self.tuning.chunk_rows.max(1)) {
+            let lifetime = |version: u32| source.lifetime(history, version);
+            versions
+                .iter()
+                .for_each(|&version| self.states.add(lifetime(version).0));
+            // The plan keeps rows apart by the commit; here it says which version a row is.
+            let marks = versions.iter().map(|&version| i64::from(version));
+            self.lifted.slots[0].fill(source.rows(history, versions)?, marks.collect())?;
+            let holds = |mark: i64| -> Option<Holds> {
+                let version = u32::try_from(mark).ok()?;
+                let (born, died) = lifetime(version);
+                let end = if died <= *range.end() {
+                    died
+                } else {
+                    Commit::MAX
+                };
+                Some((version, born, end))
+            };
+            let spans = &mut self.spans;
+            super::run(engine, &self.lifted.physical, reset, &mut |batch| {
+                spans.add(compiled, &batch, &mut |rows| {
+                    Ok(rows.commits.iter().map(|&mark| holds(mark)).collect())
+                })
+            })
+            .await?;
+        }
+        Ok(Stood::Judged)
+    }
+
+    async fn keys(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Stood, JudgeError> {
+        let Fed::Keys(scans, locality) = &mut self.fed else {
+            unreachable!("called for rules that are judged by keys")
+        };
+        let tuning = &self.tuning;
+        let old_images = tuning.mistake != Some(Mistake::NoOldImage);
+        let reset = tuning.mistake != Some(Mistake::NoReset);
+        let pairs = scans.advance(engine, range, old_images).await?;
+        let history = &engine.view().history;
+        let (rows, versions) = scans.cost(history, &pairs);
+        let bearable = tuning
+            .hot_rows
+            .saturating_add(tuning.hot_factor.saturating_mul(versions));
+        if self.keep == Summaries::OfWholeTables && rows > bearable {
+            return Ok(Stood::TooHot);
+        }
+        for &pair in &pairs {
+            self.states.add(pairs::commit_of(pair));
+        }
+        for run in pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b)) {
+            self.spans
+                .end(pairs::key_of(run[0]), pairs::commit_of(run[0]));
+        }
+        let mut rest: &[Pair] = &pairs;
+        while !rest.is_empty() {
+            let (emitted, taken) = scans.emit(history, rest, *range.start(), tuning.chunk_rows);
+            for (at, rows) in emitted.into_iter().enumerate() {
+                let columns = scans.source(at).rows(history, &rows.versions)?;
+                self.lifted.slots[at].fill(columns, rows.commits)?;
+            }
+            let anchors = &mut scans.anchors;
+            let spans = &mut self.spans;
+            super::run(
+                engine,
+                &self.lifted.physical,
+                reset,
+                &mut |batch: RecordBatch| {
+                    spans.add(compiled, &batch, &mut |rows: &Rows<'_>| {
+                        let anchor = locality.anchor.iter();
+                        let anchor =
+                            anchor.map(|&at| rows.batch.column(rows.output_at(at)).clone());
+                        let anchor: Vec<ArrayRef> = anchor.collect();
+                        let numbers = anchors.find(&anchor, rows.batch.num_rows())?;
+                        let found = numbers.iter().zip(rows.commits);
+                        Ok(found
+                            .map(|(number, &commit)| holds(&pairs, (*number)?, commit))
+                            .collect())
+                    })
+                },
+            )
+            .await?;
+            rest = &rest[taken..];
+        }
+        Ok(Stood::Judged)
+    }
+}
+
+/// How long what was found about a key at a commit holds: until the key is judged again. None for a pair that was not asked.
+fn holds(pairs: &[Pair], key: u32, commit: i64) -> Option<Holds> {
+    let commit = Commit::try_from(commit).ok()?;
+    let at = pairs.binary_search(&pairs::pair(key, commit)).ok()?;
+    let next = pairs
+        .get(at + 1)
+        .filter(|&&next| pairs::key_of(next) == key);
+    let end = next.map_or(Commit::MAX, |&next| pairs::commit_of(next));
+    Some((key, commit, end))
+}
+
+/// A set of commits.
+#[derive(Default)]
+struct States(Vec<u64>);
+
+impl States {
+    fn add(&mut self, commit: Commit) {
+        let at = commit as usize / 64;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] |= 1 << (commit % 64);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
