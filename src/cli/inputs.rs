@@ -9,10 +9,7 @@ use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
 use crate::state::{History, Origin};
-use crate::verdict::{At, Given};
-
-/// The default of `--rule-timeout`.
-const RULE_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::verdict::At;
 
 /// Where rules are looked for.
 pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<PathBuf>, Stop> {
@@ -97,52 +94,6 @@ pub(super) fn at(history: &History, position: u32) -> At {
     At {
         commit: Some(position),
         meta: history.meta(position).cloned().unwrap_or_default(),
-    }
-}
-
-/// What was given of a command, to be repeated by the commands that its report tells to run next.
-#[derive(Default)]
-pub(super) struct Again<'a> {
-    pub(super) source: &'a [String],
-    pub(super) rules: &'a [PathBuf],
-    /// None where the default is meant.
-    pub(super) at: Option<&'a str>,
-    pub(super) now: Option<i64>,
-    pub(super) baseline: Option<&'a Path>,
-    pub(super) redact: &'a [String],
-    pub(super) rule_timeout: Duration,
-    pub(super) memory_limit: Option<u64>,
-}
-
-impl Again<'_> {
-    pub(super) fn given(&self) -> Given {
-        let path = |path: &Path| path.display().to_string();
-        let mut flags = Vec::new();
-        let mut add = |flag, value: Option<String>| flags.extend(value.map(|value| (flag, value)));
-        for rules in self.rules {
-            add("--rules", Some(path(rules)));
-        }
-        let at = self.at.filter(|at| *at != "latest");
-        add("--at", at.map(str::to_owned));
-        add("--now", self.now.map(value::format_timestamp));
-        add("--baseline", self.baseline.map(path));
-        for column in self.redact {
-            add("--redact", Some(column.clone()));
-        }
-        let timeout = self.rule_timeout;
-        let seconds = || match timeout.subsec_nanos() {
-            0 => format!("{}s", timeout.as_secs()),
-            _ => timeout.as_secs_f64().to_string(),
-        };
-        add("--rule-timeout", (timeout != RULE_TIMEOUT).then(seconds));
-        add(
-            "--memory-limit",
-            self.memory_limit.map(|bytes| bytes.to_string()),
-        );
-        Given {
-            source: self.source.to_vec(),
-            flags,
-        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Command {
 
 /// A word for a POSIX shell: as it is, in single quotes, or, where a terminal or the log of a build server would not show it
 /// as it is, as `$'…'`, which stands for the same bytes.
-pub(super) fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
     // zsh replaces `=name` by the path of that program.
     if !text.is_empty() && !text.starts_with('=') && text.chars().all(plain) {

@@ -1,7 +1,7 @@
 //! What the reports for people share: ink, lines, prose, small tables, and the commands to run next.
 
 use super::table::{self, Column};
-use super::{Options, guard_commands, shown_cut};
+use super::{Options, guard_commands, paint, shown_cut};
 
 /// The narrowest terminal that is honoured.
 const WIDTH_MIN: usize = 40;
@@ -45,9 +45,6 @@ impl Page {
 
     /// Text in a colour, where there are colours.
     pub(super) fn paint(&self, ink: Ink, text: &str) -> String {
-        if !self.color {
-            return text.to_owned();
-        }
         let code = match ink {
             Ink::Red => "31",
             Ink::Yellow => "33",
@@ -55,7 +52,7 @@ impl Page {
             Ink::Faint => "2",
             Ink::Bold => "1",
         };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        paint(self.color, code, text)
     }
 
     /// A line as it is.

@@ -3,6 +3,7 @@
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod diff;
 mod dumps;
 mod exits;
 mod files;
@@ -17,6 +18,8 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
+mod sql;
+mod sql_limits;
 mod stream_forms;
 mod streams;
 mod sums;

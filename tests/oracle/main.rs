@@ -2,7 +2,9 @@
 //!
 //! `FIRSTBAD_SEED` replays one history (a failure prints it), `FIRSTBAD_CASES` says how many rules are judged.
 
+mod clock;
 mod coverage;
+mod diff;
 mod fragments;
 mod judge;
 mod lifted;
