@@ -17,6 +17,7 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(ScalarUDF::from(HasFormat::default())),
         Arc::new(ScalarUDF::from(super::texts::Replace::default())),
+        Arc::new(ScalarUDF::from(super::regexes::RegexpReplace::default())),
     ]
 }
 
