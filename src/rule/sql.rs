@@ -34,7 +34,10 @@ pub fn parse_expression(sql: &Sql) -> Result<Expr, Diagnostic> {
         .iter()
         .find(|token| !matches!(token.token, Token::Whitespace(_)))
         && word(&first.token).is_some_and(|keyword| {
-            matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+            matches!(
+                keyword,
+                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
+            )
         })
     {
         let place = place(sql, first.span.start, &first.token);
