@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::{Outcome, Stop, inputs, output};
 use crate::baseline::{Baseline, Found};
+use crate::change::Commit;
 use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Options};
 use crate::report::{self, Format};
@@ -79,6 +80,9 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
         return Err(output::wrong_input(&found, verbose));
     }
     output::diagnostics(&found, verbose);
+    if verbose > 0 {
+        output::note(&state_notes(&history, options.position));
+    }
     let bar = output::progress(prepared.len());
     let outcomes = judge.check(prepared, &options, &|id| {
         bar.set_message(id.to_owned());
@@ -100,6 +104,21 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     let text = report::render(&report, arguments.format, &looks);
     arguments.report.write(&text)?;
     Ok(report.exit_code())
+}
+
+/// What the state is and takes, for those who want to know.
+fn state_notes(history: &History, position: Commit) -> String {
+    let fingerprint = match history.state_fingerprint(position) {
+        Some(fingerprint) => format!("note: fingerprint of the state: {fingerprint}\n"),
+        None => String::new(),
+    };
+    let memory = history.memory();
+    let versions = report::counted(memory.versions as u64, "row version");
+    let bytes = report::grouped(memory.bytes as u64);
+    format!(
+        "{fingerprint}note: {versions} in {bytes} bytes: {} bytes each\n",
+        memory.bytes_per_version()
+    )
 }
 
 /// The position and how much to keep: with a baseline every violation has to be looked up.

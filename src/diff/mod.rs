@@ -20,7 +20,7 @@ use crate::change::{Cell, Commit};
 use crate::diagnostic::nearest;
 use crate::schema::value::to_json;
 use crate::schema::{DataType, Table, TableName};
-use crate::state::{History, TableVersions};
+use crate::state::{Fingerprint, History, TableVersions, of_state};
 use crate::verdict::At;
 use cells::{Found, Manner};
 
@@ -201,6 +201,28 @@ pub fn compare<'a>(
         Ok(diff)
     });
     compared.collect()
+}
+
+/// The fingerprint of the compared tables, which is that of both states; None where anything differs, be it a column's type.
+pub fn fingerprint(
+    (a, b): (&Side<'_>, &Side<'_>),
+    tables: &[TableDiff<'_>],
+) -> Option<Fingerprint> {
+    let differs = |diff: &TableDiff<'_>| diff.differs() || diff.unknown > 0 || diff.only.is_some();
+    if tables.iter().any(differs) {
+        return None;
+    }
+    let of = |first: bool| {
+        let found = tables.iter().map(|diff| {
+            let (versions, position) = match first {
+                true => (diff.a?, a.position),
+                false => (diff.b?, b.position),
+            };
+            Some((&diff.table, versions.fingerprint(position)))
+        });
+        Some(of_state(found.collect::<Option<Vec<_>>>()?))
+    };
+    of(true).filter(|found| of(false).as_ref() == Some(found))
 }
 
 /// A table's name, and where it stands in the first and the second schema.

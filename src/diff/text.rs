@@ -73,7 +73,11 @@ pub fn text(
             "; {rows} could not be compared: not all values are known"
         ));
     }
-    writeln!(out, "{summary}")
+    writeln!(out, "{summary}")?;
+    match super::fingerprint((a, b), tables) {
+        Some(fingerprint) => writeln!(out, "fingerprint of both: {fingerprint}"),
+        None => Ok(()),
+    }
 }
 
 /// `testdata/shop at #2651, 2026-03-12 15:54:41.423Z`.

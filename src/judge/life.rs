@@ -249,7 +249,11 @@ impl Work {
             return Ok(None);
         }
         let until = self.options.position;
-        let engine = Arc::new(self.workshop.lifting_engine(&self.history, until));
+        let engine = Arc::new(self.workshop.lifting_engine(
+            &self.history,
+            until,
+            self.options.now_us,
+        ));
         let found = lifted::judge(&engine, compiled, &[until], &Tuning::default()).await?;
         let bad = |span: lifted::Span| span.healed.is_none().then_some((span.order, span.onset));
         Ok(found.map(|(spans, _)| spans.into_iter().filter_map(bad).collect()))
@@ -276,12 +280,17 @@ impl Work {
         Ok(found.kept.into_keys().collect())
     }
 
-    /// Commits up to the position that changed a table which the rule reads, in order.
+    /// Commits up to the position that changed something which the rule reads, in order.
     pub(super) fn touching_commits(&self) -> Vec<Commit> {
         let mut commits = BTreeSet::new();
         for read in self.rule.planned.iter().flat_map(|planned| &planned.reads) {
             use super::catalog::Named;
+            use crate::state::Relation;
             match self.engine.view().resolve(&read.schema, &read.name) {
+                Some(Named::Table(table, Relation::State)) => {
+                    let columns: Vec<usize> = read.columns.iter().map(|(at, _)| *at).collect();
+                    commits.extend(self.history.tables[table].commits_touching(&columns));
+                }
                 Some(Named::Table(table, _)) => {
                     commits.extend(self.history.tables[table].commits())
                 }

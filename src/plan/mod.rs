@@ -4,6 +4,7 @@
 //! what to ask the engine: a query whose rows are violations, which of its columns are key and which evidence, and how
 //! many subjects there are. `sql:` rules and built-in checks take the same road from there.
 
+pub mod clock;
 mod compare;
 pub mod lifting;
 pub mod locality;
@@ -12,6 +13,7 @@ mod scope;
 mod state_checks;
 mod subject;
 pub mod summaries;
+pub mod trend;
 mod unsound;
 mod write_checks;
 

@@ -15,6 +15,7 @@ use super::DataType;
 use crate::change::Cell;
 
 pub(crate) use interval::interval_text;
+pub(crate) use json::canonical as canonical_json;
 pub use json::{parse_json, to_json};
 pub use print::to_text;
 pub use time::{format_timestamp, parse_timestamp};

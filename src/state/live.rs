@@ -93,6 +93,36 @@ impl Live {
         }
     }
 
+    /// Puts a row in the place of one of the same identity, as its newest; nothing where the old one is not there.
+    pub(super) fn replace(&mut self, old: u32, new: u32, hash: u64, same: impl Fn(u32) -> bool) {
+        if let Some(newest) = self.newest.find_mut(hash, |&newest| newest == old) {
+            *newest = new;
+            if let Some(before) = self.before.remove(&old) {
+                self.before.insert(new, before);
+            }
+            return;
+        }
+        let len = self.len;
+        self.remove(old, hash, &same);
+        if self.len < len
+            && let Some(newest) = self.newest.find_mut(hash, |&newest| same(newest))
+        {
+            self.before.insert(new, *newest);
+            *newest = new;
+            self.len += 1;
+        }
+    }
+
+    /// The bytes that are held on to.
+    pub(super) fn bytes(&self) -> usize {
+        self.newest.allocation_size() + self.before.capacity() * (2 * size_of::<u32>() + 1)
+    }
+
+    /// Gives back the room that was kept for more rows.
+    pub(super) fn shrink(&mut self) {
+        self.before.shrink_to_fit();
+    }
+
     /// Removes all rows but those that are to be kept.
     pub(super) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
         let Live {

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::History;
 use super::column::NO_ROW;
-use super::versions::{Event, TableVersions};
+use super::event::Event;
+use super::versions::TableVersions;
 use crate::change::{Cell, Change, Commit, Image, Op};
 
 impl History {
@@ -40,7 +41,7 @@ impl History {
             };
             Change {
                 table: index,
-                op: event.op,
+                op: event.op(),
                 key: image(named, key).filter(|image| !image.is_empty()),
                 before: image(event.before, &all),
                 after: image(event.after, &all),
@@ -61,7 +62,7 @@ impl TableVersions {
     pub fn ancestors(&self, from: Commit, to: Commit) -> HashMap<u32, u32> {
         let mut first: HashMap<u32, u32> = HashMap::new();
         let events = self.recorded(&(from.saturating_add(1)..=to)).iter();
-        for event in events.filter(|event| event.op == Op::Update) {
+        for event in events.filter(|event| event.op() == Op::Update) {
             let before = first.get(&event.before).copied();
             first.insert(event.after, before.unwrap_or(event.before));
         }
