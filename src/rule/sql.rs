@@ -34,10 +34,7 @@ pub fn parse_expression(sql: &Sql) -> Result<Expr, Diagnostic> {
         .iter()
         .find(|token| !matches!(token.token, Token::Whitespace(_)))
         && word(&first.token).is_some_and(|keyword| {
-            matches!(
-                keyword,
-                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
-            )
+            matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
         })
     {
         let place = place(sql, first.span.start, &first.token);
@@ -80,7 +77,10 @@ pub fn parse_query(sql: &Sql) -> Result<Box<Query>, Diagnostic> {
     if let Some(first) = first {
         let keyword = word(&first.token);
         if !keyword.is_some_and(|keyword| {
-            matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+            matches!(
+                keyword,
+                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
+            )
         }) {
             let message = format!("a query cannot begin with {}", shown(&first.token));
             return Err(place(sql, first.span.start, &first.token)
