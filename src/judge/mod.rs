@@ -9,6 +9,7 @@ mod ask;
 mod catalog;
 mod checked;
 mod collect;
+mod concats;
 mod engine;
 mod follow;
 mod functions;
