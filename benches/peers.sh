@@ -12,5 +12,5 @@ if ! "$environment/bin/python" -c 'import duckdb, polars' 2>/dev/null; then
     "$python" -m venv "$environment"
     "$environment/bin/pip" install --quiet duckdb==2.0.0 polars==2.1.0
 fi
-[ -f "$data/planted.json" ] || cargo bench --bench tpch -- --generate --dir "$data"
+[ -f "$data/planted.json" ] || cargo bench --locked --profile dist --bench tpch -- --generate --dir "$data"
 "$environment/bin/python" "$here/peers.py" "$target/dist/firstbad" "$data" --rounds "$rounds"
