@@ -1,4 +1,4 @@
-//! `firstbad sql`: limits, files, pipes, and what has no answer (docs/sql.md).
+//! `firstbad sql`: how much is shown, limits, files, pipes, and what has no answer (docs/sql.md).
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -7,6 +7,67 @@ use serde_json::json;
 
 use crate::place::Place;
 use crate::sql::{ask, history, partial, rows};
+
+#[test]
+fn a_wide_answer_is_shown_as_records_and_no_number_is_cut() {
+    let place = history();
+    let text = ask(&place, "select * from orders where id = 1", &[])
+        .exits(0)
+        .out;
+    for line in [
+        "row 1",
+        "  id      1",
+        "  wide    12345678901234567890.123456789",
+        "  at      2026-03-12T10:00:00.000001Z",
+        "(1 row)",
+    ] {
+        assert!(
+            text.lines().any(|have| have == line),
+            "no `{line}`:\n{text}"
+        );
+    }
+    let long = "x".repeat(300);
+    let query = format!("select 9007199254740993 as n, '{long}' as t, '{long}' as u");
+    let text = ask(&place, &query, &[]).exits(0).out;
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+    assert!(text.contains("9007199254740993") && text.contains('…'));
+    let narrow = place.run_with(
+        &["sql", "d", "select * from \"#0\".stock"],
+        &[("COLUMNS", "40")],
+    );
+    assert_eq!(
+        narrow.exits(0).out.lines().next(),
+        Some("sku  warehouse  on_hand")
+    );
+}
+
+#[test]
+fn text_shows_the_first_rows_and_counts_all() {
+    let place = Place::new().with(
+        "d/t.csv",
+        (0..1_234).fold("id\n".to_owned(), |text, id| format!("{text}{id}\n")),
+    );
+    let query = "select id from t order by id";
+    let text = ask(&place, query, &[]).exits(0).out;
+    assert_eq!(text.lines().count(), 102);
+    assert!(
+        text.ends_with("(100 of 1,234 rows: --limit all shows the others)\n"),
+        "{text}"
+    );
+    let text = ask(&place, query, &["--limit", "all"]).exits(0).out;
+    assert!(text.ends_with("1233\n(1,234 rows)\n"));
+    let text = ask(&place, query, &["--limit", "0"]).exits(0).out;
+    assert!(text.ends_with("(0 of 1,234 rows: --limit all shows the others)\n"));
+    for format in ["json", "jsonl", "csv"] {
+        ask(&place, query, &["--limit", "5", "--format", format]).refused(&["--limit is for text"]);
+        let out = ask(&place, query, &["--format", format]).exits(0).out;
+        assert_eq!(out.matches("1233").count(), 1);
+    }
+    ask(&place, query, &["--limit", "x"]).refused(&["not a number"]);
+}
 
 #[test]
 fn an_answer_of_any_size_needs_little_memory() {
