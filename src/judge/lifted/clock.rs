@@ -301,6 +301,39 @@ impl Feed<'_> {
         Ok(verdicts)
     }
 
+    /// Row versions in parts that are judged one after the other, so that what is kept of each is bounded.
+    ///
+    /// # Errors
+    /// As for [`Self::pairs_in_time`].
+    pub(super) fn parts<'v>(
+        &self,
+        source: &Source,
+        versions: &'v [u32],
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Vec<&'v [u32]>, JudgeError> {
+        if self.ticking.course.is_ok() {
+            return Ok(vec![versions]);
+        }
+        let history = &self.engine.view().history;
+        let (mut parts, mut start, mut size, mut total) = (Vec::new(), 0, 0, 0usize);
+        for (at, &version) in versions.iter().enumerate() {
+            let (born, died) = source.lifetime(history, version);
+            let (first, last) = (born.max(*range.start()), died.min(*range.end()));
+            let commits = last.saturating_sub(first) as usize + 1;
+            if size + commits > EVERY_MAX {
+                parts.push(&versions[start..at]);
+                (start, size) = (at, 0);
+            }
+            size += commits;
+            total += commits;
+        }
+        parts.push(&versions[start..]);
+        match total > ROWS_MAX {
+            true => Err(self.too_many()),
+            false => Ok(parts),
+        }
+    }
+
     /// When row versions are to be judged in a range of commits, for a rule that looks at one table's rows one by one: where they begin
     /// to be seen, and where the time changes what they are. By version and commit.
     ///

@@ -296,32 +296,32 @@ impl Standing {
         }
         versions.retain(|&version| !is_gone(version));
         versions.extend(turn.born);
-        let judged = feed
-            .versions_in_time(source, &versions, range, &times)
-            .await?;
-        for &(_, commit) in &judged {
-            self.states.add(commit);
-        }
-        let holds = |at: i64| -> Option<Holds> {
-            let at = usize::try_from(at).ok()?;
-            let &(version, from) = judged.get(at)?;
-            let next = judged.get(at + 1).filter(|(other, _)| *other == version);
-            let died = source.lifetime(history, version).1;
-            let end = if died <= *range.end() {
-                died
-            } else {
-                Commit::MAX
+        for part in feed.parts(source, &versions, range)? {
+            let judged = feed.versions_in_time(source, part, range, &times).await?;
+            for &(_, commit) in &judged {
+                self.states.add(commit);
+            }
+            let holds = |at: i64| -> Option<Holds> {
+                let at = usize::try_from(at).ok()?;
+                let &(version, from) = judged.get(at)?;
+                let next = judged.get(at + 1).filter(|(other, _)| *other == version);
+                let died = source.lifetime(history, version).1;
+                let end = if died <= *range.end() {
+                    died
+                } else {
+                    Commit::MAX
+                };
+                Some((version, from, next.map_or(end, |&(_, next)| next)))
             };
-            Some((version, from, next.map_or(end, |&(_, next)| next)))
-        };
-        let spans = &mut self.spans;
-        let asked = times.of(&judged);
-        feed.judge_versions(source, &judged, &asked, &mut |batch| {
-            spans.add(compiled, &batch, &mut |rows| {
-                Ok(rows.commits.iter().map(|&at| holds(at)).collect())
+            let spans = &mut self.spans;
+            let asked = times.of(&judged);
+            feed.judge_versions(source, &judged, &asked, &mut |batch| {
+                spans.add(compiled, &batch, &mut |rows| {
+                    Ok(rows.commits.iter().map(|&at| holds(at)).collect())
+                })
             })
-        })
-        .await?;
+            .await?;
+        }
         if !ticking.is_still() {
             self.asleep.forget(is_gone);
             self.asleep
