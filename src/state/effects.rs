@@ -1,4 +1,4 @@
-//! What each commit made of each row, whatever steps it took: its net effect.
+//! The net effect of commits on rows: the states before and after compared, not the steps between.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;

@@ -47,7 +47,7 @@ fn the_document_has_the_contracts_keys() {
     assert_eq!(found["b"]["at"]["commit"], 3);
     assert_eq!(
         found["summary"],
-        json!({"tables": 5, "differ": 5, "unknown": 0})
+        json!({"tables": 5, "differ": 5, "unknown": 0, "fingerprint": null})
     );
     let orders = table(&found, "public.orders");
     assert_eq!(orders["key"], json!(["id"]));
