@@ -58,6 +58,8 @@ pub struct Options {
     pub at: At,
     /// Columns of the terminal, for text.
     pub width: usize,
+    /// Whether the text has colour.
+    pub color: bool,
     /// How many rows text shows; None for all.
     pub limit: Option<usize>,
 }

@@ -1,14 +1,16 @@
 //! The forms for programs.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use datafusion::arrow::array::{Array, RecordBatch};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType as ArrowType, SchemaRef};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::Compression;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Options, Writer};
 use crate::change::Cell;
@@ -22,26 +24,52 @@ use crate::schema::value::{to_json, to_text};
 const SCHEMA: &str = "firstbad/sql@1";
 
 /// The value in a row; one that has no other form here is its text.
-fn cell(column: &OutputColumn, array: &dyn Array, row: usize) -> Cell {
-    cell_from_array(&column.data_type, array, row).unwrap_or_else(|_| {
-        let text = array_value_to_string(array, row);
-        text.map_or(Cell::Null, Cell::Text)
-    })
+fn cell(column: &OutputColumn, array: &dyn Array, row: usize) -> io::Result<Cell> {
+    match cell_from_array(&column.data_type, array, row) {
+        // Whole numbers are decimals only because half of them do not fit a bigint.
+        Ok(Cell::Decimal(value)) if *array.data_type() == ArrowType::UInt64 => {
+            Ok(i64::try_from(value.unscaled).map_or(Cell::Decimal(value), Cell::Int))
+        }
+        Ok(cell) => Ok(cell),
+        Err(error) => match array_value_to_string(array, row) {
+            Ok(text) => Ok(Cell::Text(text)),
+            Err(_) => Err(io::Error::other(error)),
+        },
+    }
 }
 
 /// The values of a row as JSON.
-pub(super) fn json_row(columns: &[OutputColumn], batch: &RecordBatch, row: usize) -> Vec<Value> {
+pub(super) fn json_row(
+    columns: &[OutputColumn],
+    batch: &RecordBatch,
+    row: usize,
+) -> io::Result<Vec<Value>> {
+    let columns = columns.iter().zip(batch.columns());
     columns
-        .iter()
-        .zip(batch.columns())
-        .map(|(column, array)| to_json(&column.data_type, &cell(column, array, row)))
+        .map(|(column, array)| Ok(to_json(&column.data_type, &cell(column, array, row)?)))
         .collect()
 }
 
-fn object(columns: &[OutputColumn], batch: &RecordBatch, row: usize) -> String {
-    let names = columns.iter().map(|column| column.name.clone());
-    let map: Map<String, Value> = names.zip(json_row(columns, batch, row)).collect();
-    safe_json(&Value::Object(map).to_string())
+/// The columns' names as JSON, each with its colon.
+fn json_names(columns: &[OutputColumn]) -> Vec<String> {
+    let name = |column: &OutputColumn| format!("{}:", Value::from(column.name.as_str()));
+    columns.iter().map(name).collect()
+}
+
+/// A row as an object; `names` are [`json_names`].
+fn object(
+    names: &[String],
+    columns: &[OutputColumn],
+    batch: &RecordBatch,
+    row: usize,
+) -> io::Result<String> {
+    let mut out = String::from("{");
+    for (at, (name, value)) in names.iter().zip(json_row(columns, batch, row)?).enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        let _ = write!(out, "{comma}{name}{value}");
+    }
+    out.push('}');
+    Ok(safe_json(&out))
 }
 
 /// The name of a type as people write it in Postgres, without the digits that the engine gives every decimal.
@@ -61,6 +89,7 @@ pub(super) struct Json<W: Write> {
     out: W,
     options: Options,
     columns: Vec<OutputColumn>,
+    names: Vec<String>,
     any: bool,
 }
 
@@ -70,6 +99,7 @@ impl<W: Write> Json<W> {
             out,
             options,
             columns: Vec::new(),
+            names: Vec::new(),
             any: false,
         }
     }
@@ -78,6 +108,7 @@ impl<W: Write> Json<W> {
 impl<W: Write> Sink for Json<W> {
     fn begin(&mut self, _: &SchemaRef, columns: &[OutputColumn]) -> io::Result<()> {
         self.columns = columns.to_vec();
+        self.names = json_names(columns);
         let column = |column: &OutputColumn| json!({"name": column.name, "type": type_name(&column.data_type)});
         let columns: Vec<Value> = columns.iter().map(column).collect();
         let line = |value: &Value| safe_json(&value.to_string());
@@ -95,8 +126,8 @@ impl<W: Write> Sink for Json<W> {
             let between = if self.any { ",\n  " } else { "\n  " };
             self.any = true;
             self.out.write_all(between.as_bytes())?;
-            self.out
-                .write_all(object(&self.columns, batch, row).as_bytes())?;
+            let object = object(&self.names, &self.columns, batch, row)?;
+            self.out.write_all(object.as_bytes())?;
         }
         Ok(())
     }
@@ -113,6 +144,7 @@ impl<W: Write> Writer for Json<W> {
 pub(super) struct Jsonl<W: Write> {
     out: W,
     columns: Vec<OutputColumn>,
+    names: Vec<String>,
 }
 
 impl<W: Write> Jsonl<W> {
@@ -120,6 +152,7 @@ impl<W: Write> Jsonl<W> {
         Jsonl {
             out,
             columns: Vec::new(),
+            names: Vec::new(),
         }
     }
 }
@@ -127,12 +160,14 @@ impl<W: Write> Jsonl<W> {
 impl<W: Write> Sink for Jsonl<W> {
     fn begin(&mut self, _: &SchemaRef, columns: &[OutputColumn]) -> io::Result<()> {
         self.columns = columns.to_vec();
+        self.names = json_names(columns);
         Ok(())
     }
 
     fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
         for row in 0..batch.num_rows() {
-            writeln!(self.out, "{}", object(&self.columns, batch, row))?;
+            let object = object(&self.names, &self.columns, batch, row)?;
+            writeln!(self.out, "{object}")?;
         }
         Ok(())
     }
@@ -187,11 +222,11 @@ impl<W: Write> Sink for Csv<W> {
     fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
         let columns = std::mem::take(&mut self.columns);
         for row in 0..batch.num_rows() {
-            let fields = columns
-                .iter()
-                .zip(batch.columns())
-                .map(|(column, array)| to_text(&column.data_type, &cell(column, array, row)));
-            self.line(fields)?;
+            let mut fields = Vec::with_capacity(columns.len());
+            for (column, array) in columns.iter().zip(batch.columns()) {
+                fields.push(to_text(&column.data_type, &cell(column, array, row)?));
+            }
+            self.line(fields.into_iter())?;
         }
         self.columns = columns;
         Ok(())
@@ -201,6 +236,20 @@ impl<W: Write> Sink for Csv<W> {
 impl<W: Write> Writer for Csv<W> {
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// A row group of Parquet goes out when it has so many bytes: that is what an answer of any size keeps in memory.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// What the file system said, where it was the file system.
+fn io_error(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(cause) => *cause,
+            Err(cause) => io::Error::other(cause),
+        },
+        other => io::Error::other(other),
     }
 }
 
@@ -228,15 +277,19 @@ impl<W: Write + Send> Sink for Parquet<W> {
             .set_compression(Compression::SNAPPY)
             .build();
         let writer = ArrowWriter::try_new(out, std::sync::Arc::clone(schema), Some(properties));
-        self.writer = Some(writer.map_err(io::Error::other)?);
+        self.writer = Some(writer.map_err(io_error)?);
         Ok(())
     }
 
     fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
-        match &mut self.writer {
-            Some(writer) => writer.write(batch).map_err(io::Error::other),
-            None => Ok(()),
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        writer.write(batch).map_err(io_error)?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES {
+            writer.flush().map_err(io_error)?;
         }
+        Ok(())
     }
 }
 
@@ -245,7 +298,7 @@ impl<W: Write + Send> Writer for Parquet<W> {
         let Some(writer) = self.writer else {
             return Ok(());
         };
-        let mut out = writer.into_inner().map_err(io::Error::other)?;
+        let mut out = writer.into_inner().map_err(io_error)?;
         out.flush()
     }
 }

@@ -10,8 +10,14 @@ use super::rows::json_row;
 use super::{Options, Writer};
 use crate::escape;
 use crate::judge::{OutputColumn, Sink};
-use crate::report::{counted, grouped, table, value};
+use crate::report::{counted, grouped, paint, table, value};
 use crate::schema::DataType;
+
+/// The colour of headings.
+const FAINT: &str = "2";
+
+/// A column is cut to no less than so many columns of the terminal; where that does not do, rows become records.
+const CUT_TO_MIN: usize = 16;
 
 /// Keeps the first rows and counts the others.
 pub(super) struct Text<W: Write> {
@@ -37,10 +43,11 @@ impl<W: Write> Text<W> {
         let column = |(at, column): (usize, &OutputColumn)| {
             let cells = self.rows.iter().map(|row| value(&row[at])).collect();
             let shown = table::Column::new(escape::terminal(&column.name), cells);
-            if is_number(&column.data_type) {
-                shown.right()
-            } else {
-                shown
+            let whole = shown.width();
+            match column.data_type {
+                _ if is_number(&column.data_type) => shown.right().at_least(whole),
+                _ if may_be_cut(&column.data_type) => shown.at_least(whole.min(CUT_TO_MIN)),
+                _ => shown.at_least(whole),
             }
         };
         self.columns.iter().enumerate().map(column).collect()
@@ -58,7 +65,8 @@ impl<W: Write> Text<W> {
         let room = self.options.width.saturating_sub(widest + 4).max(20);
         let mut lines = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
-            lines.push(format!("row {}", at + 1));
+            let heading = format!("row {}", at + 1);
+            lines.push(paint(self.options.color, FAINT, &heading));
             for (name, cell) in names.iter().zip(row) {
                 let blanks = " ".repeat(widest - table::width(name));
                 let cell = table::cut(&value(cell), room);
@@ -79,6 +87,21 @@ impl<W: Write> Text<W> {
             grouped(self.count)
         )
     }
+}
+
+/// Half a number or a time is worse than none.
+fn may_be_cut(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Text
+            | DataType::Varchar(_)
+            | DataType::Char(_)
+            | DataType::Json
+            | DataType::Jsonb
+            | DataType::Bytea
+            | DataType::Array(_)
+            | DataType::Other(_)
+    )
 }
 
 fn is_number(data_type: &DataType) -> bool {
@@ -103,7 +126,7 @@ impl<W: Write> Sink for Text<W> {
         self.count += batch.num_rows() as u64;
         let limit = self.options.limit.unwrap_or(usize::MAX);
         for row in 0..batch.num_rows().min(limit.saturating_sub(self.rows.len())) {
-            self.rows.push(json_row(&self.columns, batch, row));
+            self.rows.push(json_row(&self.columns, batch, row)?);
         }
         Ok(())
     }
@@ -116,7 +139,11 @@ impl<W: Write> Writer for Text<W> {
         let lines = if table::total(&columns) > self.options.width && !self.rows.is_empty() {
             self.records()
         } else {
-            table::lines(&columns)
+            let mut lines = table::lines(&columns);
+            if let Some(head) = lines.first_mut() {
+                *head = paint(self.options.color, FAINT, head);
+            }
+            lines
         };
         for line in lines {
             writeln!(self.out, "{line}")?;

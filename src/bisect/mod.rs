@@ -102,15 +102,19 @@ pub fn locate(
     } else {
         Verdict::Held
     };
+    let (sampled, before) = match &lives.looked {
+        Looked::Everywhere => (None, None),
+        Looked::Sampled { passed_over, vague } => {
+            let before = sweep.open.and_then(|open| vague.get(&open).copied());
+            (Some(*passed_over), before)
+        }
+    };
     let certainty = match (verdict, sweep.open, history.origin) {
         (Verdict::Violated, None, _) => Some(Certainty::PreExisting),
+        (Verdict::Violated, Some(_), _) if before.is_some() => Some(Certainty::Bounded),
         (Verdict::Violated, Some(_), Origin::DatedSnapshots) => Some(Certainty::Bounded),
         (Verdict::Violated, Some(_), _) => Some(Certainty::Exact),
         _ => None,
-    };
-    let sampled = match lives.looked {
-        Looked::Everywhere => None,
-        Looked::Sampled { passed_over } => Some(passed_over),
     };
     Ok(Found {
         verdict,
@@ -118,7 +122,7 @@ pub fn locate(
         first_bad: sweep.open.map(|commit| first_bad(history, commit)),
         last_good: sweep
             .open
-            .map(|commit| position(history, commit.saturating_sub(1))),
+            .map(|commit| position(history, before.unwrap_or(commit.saturating_sub(1)))),
         earlier: sweep
             .closed
             .iter()

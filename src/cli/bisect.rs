@@ -3,49 +3,40 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::check::{not_expired, severity, today};
-use super::inputs::{self, Sample};
-use super::{Outcome, Stop, output};
+use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
+use super::check::{not_expired, today};
+use super::{Outcome, Stop, inputs, output};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
 use crate::diagnostic;
-use crate::judge::{Judge, Limits, Options, Prepared};
+use crate::judge::{Judge, JudgeError, Options, Prepared};
 use crate::report::{self, Format};
-use crate::rule::{Rule, Severity};
+use crate::rule::Rule;
 use crate::source::SourceError;
 use crate::state::{History, Origin};
 use crate::verdict::Verdict;
 
 /// Arguments of `firstbad bisect`
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("rule", |arg| arg.help("Look at this rule only, and report it also when it holds (can be repeated)")),
+    mut_arg("tag", |arg| arg.help("Look at rules with this tag only (can be repeated)")),
+    mut_arg("fail_on", |arg| arg.help("The severity from which a violation makes the exit code 1: info, warn, error or critical")),
+    mut_arg("sample", |arg| arg.help("How many keys of a rule the text lists: a number, or all"))
+)]
 pub(super) struct BisectArgs {
     /// A history directory, or a directory of dated snapshots
     #[arg(required = true)]
     source: Vec<String>,
-    /// Rule file or directory (can be repeated) [default: SOURCE/rules, then ./rules]
-    #[arg(long, value_name = "PATH")]
-    rules: Vec<PathBuf>,
-    /// Look at this rule only, and report it also when it holds (can be repeated)
-    #[arg(long, value_name = "ID")]
-    rule: Vec<String>,
-    /// Look at rules with this tag only (can be repeated)
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
-    /// The position to judge: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
-    #[arg(
-        long,
-        value_name = "POSITION",
-        default_value = "latest",
-        allow_hyphen_values = true
-    )]
-    at: String,
-    /// The time that stands for now [default: the last commit's]
-    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
-    now: Option<i64>,
+    #[command(flatten)]
+    which: RuleArgs,
+    #[command(flatten)]
+    place: AtArgs,
     /// A position known to be good: what is bad there was bad before [default: position 0]
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     good: Option<String>,
@@ -69,24 +60,10 @@ pub(super) struct BisectArgs {
     /// How to write the report: text, json or jsonl
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format)]
     format: Format,
-    /// Write the report to a file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// The severity from which a violation makes the exit code 1: info, warn, error or critical
-    #[arg(long, value_name = "SEVERITY", default_value = "error", value_parser = severity)]
-    fail_on: Severity,
-    /// How many keys of a rule the text lists: a number, or all
-    #[arg(long, value_name = "N", default_value = "10", value_parser = inputs::sample)]
-    sample: Sample,
-    /// Hide the values of this column in all output (can be repeated)
-    #[arg(long, value_name = "COLUMN")]
-    redact: Vec<String>,
-    /// The longest that one rule may take, e.g. 60s
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
-    rule_timeout: Duration,
-    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
-    memory_limit: Option<u64>,
+    #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -122,20 +99,15 @@ pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
         None => by_rules(arguments, verbose)?,
     };
     report.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    bisect::redact(&mut report, &arguments.redact);
-    write(arguments, &report)?;
+    bisect::redact(&mut report, &arguments.report.redact);
+    let looks = arguments.report.looks();
+    let text = report::render_bisect(&report, arguments.format, &looks);
+    arguments.report.write(&text)?;
     Ok(report.exit_code())
 }
 
 fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
-    let source = arguments.source.first().map(String::as_str);
-    let paths = inputs::rule_paths(&arguments.rules, source)?;
-    let (rules, mut found) = inputs::load_rules(&paths);
-    let rules = if diagnostic::any_error(&found) {
-        rules
-    } else {
-        inputs::select(rules, &arguments.rule, &arguments.tag)?
-    };
+    let (rules, mut found) = arguments.which.load(&arguments.source)?;
     let opened = match crate::source::open(&arguments.source) {
         // What is wrong with the rules is said in the same run.
         Err(SourceError::Input(wrong)) => {
@@ -147,11 +119,11 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
     found.extend(opened.diagnostics);
     let history = Arc::new(opened.history);
     let range = range(arguments, &history)?;
-    let (rules, expired) = not_expired(rules, today(arguments.now), &mut found);
-    let judge = judge(arguments, &history)?;
+    let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
+    let judge = arguments.limits.judge(&history)?;
     let options = Options {
         position: range.bad,
-        now_us: arguments.now,
+        now_us: arguments.place.now,
         sample: None,
     };
     let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
@@ -168,25 +140,63 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
         ..empty_report(arguments, &history, &range)
     };
     let bar = output::progress(prepared.len());
-    for rule in &prepared {
+    let one = |rule: &Prepared| {
         bar.set_message(rule.rule.id.clone());
-        let mut found = one_rule(&judge, rule, &history, &range, &options);
-        found.common = bisect::common(&found, &history, range.bad, &arguments.redact);
-        enter(&mut report, found, arguments.rule.contains(&rule.rule.id));
+        let mut found = one_rule(&judge, rule, &history, &range, &options)?;
+        found.common = bisect::common(&found, &history, range.bad, &arguments.report.redact);
         bar.inc(1);
+        Ok(found)
+    };
+    let found = on_all_cores(&prepared, &one);
+    for (rule, found) in prepared.iter().zip(found) {
+        // Perhaps the neighbour's fault: judged again, alone.
+        let found = found.or_else(|_: JudgeError| one(rule));
+        let found = found.unwrap_or_else(|error| Found::unknown(&rule.rule, error.to_string()));
+        enter(
+            &mut report,
+            found,
+            arguments.which.rule.contains(&rule.rule.id),
+        );
     }
     bar.finish_and_clear();
     Ok(report)
 }
 
-/// What became of one rule.
+/// Applies a function to all items, on as many threads as there are cores; the results are in the order of the items.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], each: &(impl Fn(&T) -> R + Sync)) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((at, item)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            items.get(at).map(|item| (at, item))
+        } {
+            done.push((at, each(item)));
+        }
+        done
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores.min(items.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined
+            .flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What became of one rule. The error is that the process as a whole needed too much memory.
 fn one_rule(
     judge: &Judge,
     prepared: &Prepared,
     history: &History,
     range: &Range,
     options: &Options,
-) -> Found {
+) -> Result<Found, JudgeError> {
     let rule: &Rule = &prepared.rule;
     let range = Range {
         since: range.since.max(prepared.since()),
@@ -195,9 +205,10 @@ fn one_rule(
     let lives = judge.lives_from(prepared, range.first_judged(rule), range.bad, options);
     let found = match lives {
         Ok(lives) => bisect::locate(rule, &lives, history, &range),
+        Err(error @ JudgeError::Memory(_)) => return Err(error),
         Err(error) => Err(error.to_string()),
     };
-    found.unwrap_or_else(|reason| Found::unknown(rule, reason))
+    Ok(found.unwrap_or_else(|reason| Found::unknown(rule, reason)))
 }
 
 /// Counts what was found, and keeps it if it has something to say or was asked for.
@@ -233,26 +244,12 @@ fn with_keys(prepared: Vec<Prepared>, range: &Range) -> Result<Vec<Prepared>, St
     Ok(fitting)
 }
 
-fn judge(arguments: &BisectArgs, history: &Arc<History>) -> Result<Judge, Stop> {
-    let mut limits = Limits {
-        rule_timeout: arguments.rule_timeout,
-        ..Limits::default()
-    };
-    limits.memory_bytes_max = arguments.memory_limit.unwrap_or(limits.memory_bytes_max);
-    Judge::new(Arc::clone(history), limits)
-        .map_err(|error| output::world("the engine cannot be started", &error))
-}
-
 /// The range that the arguments name.
 fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
-    let resolve = |flag: &str, text: &str| {
-        history
-            .resolve(text, arguments.now)
-            .map_err(|reason| output::wrong_argument(&format!("{flag}: {reason}"), None))
-    };
+    let resolve = |flag: &str, text: &str| arguments.place.named(history, flag, text);
     let bad = match &arguments.bad {
         Some(text) => resolve("--bad", text)?.position,
-        None => resolve("--at", &arguments.at)?.position,
+        None => arguments.place.resolve(history)?.position,
     };
     let good = match &arguments.good {
         Some(text) => resolve("--good", text)?.position,
@@ -271,7 +268,7 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
         bad,
         since,
         keys: arguments.key.clone(),
-        now_us: arguments.now,
+        now_us: arguments.place.now,
     })
 }
 
@@ -284,8 +281,8 @@ fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> Bis
         found: Vec::new(),
         counts: [0; 3],
         expired: Vec::new(),
-        fail_on: arguments.fail_on,
-        rule_paths: arguments.rules.iter().map(path).collect(),
+        fail_on: arguments.report.fail_on,
+        rule_paths: arguments.which.rules.iter().map(path).collect(),
         command: arguments.run.clone(),
         elapsed_ms: 0,
     }
@@ -322,20 +319,4 @@ fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<Bise
     let mut report = empty_report(arguments, &history, &range);
     enter(&mut report, found, true);
     Ok(report)
-}
-
-fn write(arguments: &BisectArgs, report: &BisectReport) -> Result<(), Stop> {
-    let to_file = arguments.output.is_some();
-    let looks = report::Options {
-        color: !to_file && output::stdout_color(),
-        width: output::width(),
-        sample: arguments.sample.0,
-    };
-    let text = report::render_bisect(report, arguments.format, &looks);
-    match &arguments.output {
-        None => output::print(&text),
-        Some(path) => std::fs::write(path, text)
-            .map_err(|error| output::world(&format!("cannot write {}", path.display()), &error))?,
-    }
-    Ok(())
 }

@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::NaiveDate;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::inputs::{self, Sample};
-use super::{Outcome, Stop, output};
+use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
+use super::{Outcome, Stop, inputs, output};
 use crate::baseline::{Baseline, Found};
+use crate::change::Commit;
 use crate::diagnostic::{self, Diagnostic};
-use crate::judge::{Judge, Limits, Options};
+use crate::judge::{Judge, Options};
 use crate::report::{self, Format};
-use crate::rule::{Rule, Severity};
+use crate::rule::Rule;
 use crate::source::SourceError;
 use crate::state::History;
 use crate::verdict::{CheckReport, Violation, redact};
@@ -25,41 +26,15 @@ pub(super) struct CheckArgs {
     /// A history directory, a directory of table files, or data files
     #[arg(required = true)]
     source: Vec<String>,
-    /// Rule file or directory (can be repeated) [default: SOURCE/rules, then ./rules]
-    #[arg(long, value_name = "PATH")]
-    rules: Vec<PathBuf>,
-    /// Judge only this rule (can be repeated)
-    #[arg(long, value_name = "ID")]
-    rule: Vec<String>,
-    /// Judge only rules with this tag (can be repeated)
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
-    /// The position to judge: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
-    #[arg(
-        long,
-        value_name = "POSITION",
-        default_value = "latest",
-        allow_hyphen_values = true
-    )]
-    at: String,
-    /// The time that stands for now [default: the last commit's]
-    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
-    now: Option<i64>,
+    #[command(flatten)]
+    which: RuleArgs,
+    #[command(flatten)]
+    place: AtArgs,
     /// How to write the report: text, json, jsonl, junit, sarif, github or markdown
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
-    /// Write the report to a file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// The severity from which a violation fails the run: info, warn, error or critical
-    #[arg(long, value_name = "SEVERITY", default_value = "error", value_parser = severity)]
-    fail_on: Severity,
-    /// How many violations of a rule to list: a number, or all
-    #[arg(long, value_name = "N", default_value = "10", value_parser = inputs::sample)]
-    sample: Sample,
-    /// Hide the values of this column in all output (can be repeated)
-    #[arg(long, value_name = "COLUMN")]
-    redact: Vec<String>,
+    #[command(flatten)]
+    report: ReportArgs,
     /// Violations accepted in this file do not fail the run
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -69,23 +44,8 @@ pub(super) struct CheckArgs {
     /// The last day on which violations that are accepted now stay accepted
     #[arg(long, value_name = "DATE", requires = "update_baseline", value_parser = date)]
     baseline_expires: Option<NaiveDate>,
-    /// The longest that one rule may take, e.g. 60s
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
-    rule_timeout: Duration,
-    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
-    memory_limit: Option<u64>,
-}
-
-pub(super) fn severity(text: &str) -> Result<Severity, String> {
-    let all = [
-        Severity::Info,
-        Severity::Warn,
-        Severity::Error,
-        Severity::Critical,
-    ];
-    let found = all.into_iter().find(|severity| severity.as_str() == text);
-    found.ok_or_else(|| "there are info, warn, error and critical".to_owned())
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 fn date(text: &str) -> Result<NaiveDate, String> {
@@ -96,17 +56,7 @@ fn date(text: &str) -> Result<NaiveDate, String> {
 pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     let start = Instant::now();
     inputs::probe(&arguments.source)?;
-    let paths = inputs::rule_paths(
-        &arguments.rules,
-        arguments.source.first().map(String::as_str),
-    )?;
-    let (rules, mut found) = inputs::load_rules(&paths);
-    let broken = diagnostic::any_error(&found);
-    let rules = if broken {
-        rules
-    } else {
-        inputs::select(rules, &arguments.rule, &arguments.tag)?
-    };
+    let (rules, mut found) = arguments.which.load(&arguments.source)?;
     let baseline = baseline(arguments)?;
     let opened = match crate::source::open(&arguments.source) {
         // What is wrong with the rules is said in the same run.
@@ -119,15 +69,9 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     found.extend(opened.diagnostics);
     let history = Arc::new(opened.history);
     let options = options(arguments, &history)?;
-    let today = today(arguments.now);
+    let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
-    let mut limits = Limits {
-        rule_timeout: arguments.rule_timeout,
-        ..Limits::default()
-    };
-    limits.memory_bytes_max = arguments.memory_limit.unwrap_or(limits.memory_bytes_max);
-    let judge = Judge::new(Arc::clone(&history), limits)
-        .map_err(|error| output::world("the engine cannot be started", &error))?;
+    let judge = arguments.limits.judge(&history)?;
     let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
         found.extend(mistakes);
         Vec::new()
@@ -136,6 +80,9 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
         return Err(output::wrong_input(&found, verbose));
     }
     output::diagnostics(&found, verbose);
+    if verbose > 0 {
+        output::note(&state_notes(&history, options.position));
+    }
     let bar = output::progress(prepared.len());
     let outcomes = judge.check(prepared, &options, &|id| {
         bar.set_message(id.to_owned());
@@ -148,28 +95,43 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
         latest: options.position == history.head(),
         outcomes,
         expired,
-        fail_on: arguments.fail_on,
+        fail_on: arguments.report.fail_on,
         fixed: Vec::new(),
         elapsed_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     settle(arguments, &judge, baseline, &mut report, &options, today)?;
-    write(arguments, &report)?;
+    let looks = arguments.report.looks();
+    let text = report::render(&report, arguments.format, &looks);
+    arguments.report.write(&text)?;
     Ok(report.exit_code())
+}
+
+/// What the state is and takes, for those who want to know.
+fn state_notes(history: &History, position: Commit) -> String {
+    let fingerprint = match history.state_fingerprint(position) {
+        Some(fingerprint) => format!("note: fingerprint of the state: {fingerprint}\n"),
+        None => String::new(),
+    };
+    let memory = history.memory();
+    let versions = report::counted(memory.versions as u64, "row version");
+    let bytes = report::grouped(memory.bytes as u64);
+    format!(
+        "{fingerprint}note: {versions} in {bytes} bytes: {} bytes each\n",
+        memory.bytes_per_version()
+    )
 }
 
 /// The position and how much to keep: with a baseline every violation has to be looked up.
 fn options(arguments: &CheckArgs, history: &History) -> Result<Options, Stop> {
-    let resolved = history
-        .resolve(&arguments.at, arguments.now)
-        .map_err(|reason| output::wrong_argument(&format!("--at: {reason}"), None))?;
+    let resolved = arguments.place.resolve(history)?;
     let sample = if arguments.baseline.is_some() {
         None
     } else {
-        arguments.sample.0
+        arguments.report.sample.0
     };
     Ok(Options {
         position: resolved.position,
-        now_us: arguments.now,
+        now_us: arguments.place.now,
         sample,
     })
 }
@@ -245,7 +207,7 @@ fn settle(
     if let (Some(mut baseline), Some(path)) = (baseline, &arguments.baseline) {
         forget_returned(judge, &mut baseline, report, options);
         if arguments.update_baseline {
-            let found = Found::of(report, &arguments.redact);
+            let found = Found::of(report, &arguments.report.redact);
             let next = baseline.update(&found, &report.at, today, arguments.baseline_expires);
             next.write(path).map_err(|error| {
                 output::world(&format!("cannot write {}", path.display()), &error)
@@ -259,8 +221,8 @@ fn settle(
         }
         baseline.apply(report, today);
     }
-    redact::apply(report, &arguments.redact);
-    if let Some(most) = arguments.sample.0 {
+    redact::apply(report, &arguments.report.redact);
+    if let Some(most) = arguments.report.sample.0 {
         report
             .outcomes
             .iter_mut()
@@ -300,20 +262,4 @@ fn forget_returned(
             )),
         }
     }
-}
-
-fn write(arguments: &CheckArgs, report: &CheckReport) -> Result<(), Stop> {
-    let to_file = arguments.output.is_some();
-    let looks = report::Options {
-        color: !to_file && output::stdout_color(),
-        width: output::width(),
-        sample: arguments.sample.0,
-    };
-    let text = report::render(report, arguments.format, &looks);
-    match &arguments.output {
-        None => output::print(&text),
-        Some(path) => std::fs::write(path, text)
-            .map_err(|error| output::world(&format!("cannot write {}", path.display()), &error))?,
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `firstbad diff SOURCE A B` and `firstbad diff SOURCE SOURCE`: rows that differ between two states.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -10,9 +10,11 @@ use super::output_file::OutputFile;
 use super::{Outcome, Stop, exit, output};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::diff::{self, Looks, Request, Side, TableDiff};
+use crate::report::shell_word;
 use crate::schema::TableName;
+use crate::schema::value::parse_timestamp;
 use crate::source::{self, Opened};
-use crate::state::{History, Origin};
+use crate::state::{History, Origin, parse_lsn};
 use crate::verdict::At;
 
 /// How many rows of a table text shows where nothing else is asked for.
@@ -78,14 +80,18 @@ pub(super) fn run(arguments: &DiffArgs, verbose: u8) -> Outcome {
         }
         None => {
             if let Err(error) = source::probe(std::slice::from_ref(&arguments.a)) {
-                let looks_like_position = arguments.a.starts_with(['#', '-'])
+                let place = Path::new(&arguments.source).join("snapshots");
+                let is_position = arguments.a.starts_with(['#', '-'])
                     || arguments.a == "latest"
-                    || !arguments.a.contains(['/', '\\', '.']);
-                if looks_like_position && !std::path::Path::new(&arguments.a).exists() {
+                    || parse_lsn(&arguments.a).is_some()
+                    || parse_timestamp(&arguments.a).is_some()
+                    || place.join(&arguments.a).is_dir();
+                if is_position && !Path::new(&arguments.a).exists() {
                     let message = format!("there is no source `{}`", arguments.a);
                     let hint = format!(
                         "two positions of one source are `firstbad diff {} {} latest`",
-                        arguments.source, arguments.a
+                        shell_word(&arguments.source),
+                        shell_word(&arguments.a)
                     );
                     return Err(output::wrong_argument(&message, Some(&hint)));
                 }
@@ -146,6 +152,9 @@ fn show(
             .map(|name| TableName::parse(name))
             .collect(),
         key: (!arguments.key.is_empty()).then(|| arguments.key.clone()),
+        files: [a.name, b.name]
+            .iter()
+            .all(|name| Path::new(name).is_file()),
     };
     let tables = diff::compare(&a, &b, &request)
         .map_err(|misfit| output::wrong_argument(&misfit.message, Some(&misfit.hint)))?;

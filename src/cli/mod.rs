@@ -1,5 +1,6 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
+mod arguments;
 mod bisect;
 mod check;
 mod diff;
@@ -40,7 +41,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Show notes about the input as well (can be repeated for the log of the engine)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 100)]
     verbose: u8,
 }
 

@@ -15,7 +15,8 @@ pub(super) struct OutputFile {
 impl OutputFile {
     /// Begins a file.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let place = match fs::metadata(path) {
+        let replaced = fs::metadata(path);
+        let place = match &replaced {
             Ok(there) if there.is_dir() => {
                 return Err(io::Error::new(
                     io::ErrorKind::IsADirectory,
@@ -33,6 +34,7 @@ impl OutputFile {
             Ok(_) => fs::canonicalize(path)?,
             Err(_) => path.to_path_buf(),
         };
+        let replaced = replaced.ok();
         let name = place
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
@@ -48,10 +50,15 @@ impl OutputFile {
             {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 opened => {
-                    return Ok(OutputFile {
+                    let file = OutputFile {
                         out: BufWriter::new(opened?),
                         names: Some((beside, place)),
-                    });
+                    };
+                    // Who may read the file that is replaced may read the new one, and nobody else.
+                    if let (Some(old), Some((beside, _))) = (&replaced, &file.names) {
+                        fs::set_permissions(beside, old.permissions())?;
+                    }
+                    return Ok(file);
                 }
             }
         }

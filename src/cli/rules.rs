@@ -142,7 +142,7 @@ fn usable(
 }
 
 /// Plans a rule against the schema it is meant for, or one inferred from itself.
-fn prepare(rule: &Rule, schema: Option<&Schema>) -> Result<Prepared, Vec<Diagnostic>> {
+fn prepare(rule: &Rule, schema: Option<&Schema>) -> Result<(Judge, Prepared), Vec<Diagnostic>> {
     let schema = schema
         .cloned()
         .unwrap_or_else(|| case::inferred_schema(rule));
@@ -161,10 +161,9 @@ fn prepare(rule: &Rule, schema: Option<&Schema>) -> Result<Prepared, Vec<Diagnos
     let mut undated = rule.clone();
     // A position of some history: here there is none.
     undated.since = None;
-    Ok(judge
-        .prepare(std::slice::from_ref(&undated), &options)?
-        .pop()
-        .expect("one rule in, one out"))
+    let mut prepared = judge.prepare(std::slice::from_ref(&undated), &options)?;
+    let prepared = prepared.pop().expect("one rule in, one out");
+    Ok((judge, prepared))
 }
 
 fn lint(common: &Common) -> Outcome {
@@ -280,7 +279,7 @@ fn explain(common: &Common, verbose: u8) -> Outcome {
     let mut texts = Vec::new();
     for rule in &rules {
         match prepare(rule, schema.as_ref()) {
-            Ok(prepared) => texts.push(explanation(&prepared, verbose)),
+            Ok((judge, prepared)) => texts.push(explanation(&judge, &prepared, verbose)),
             Err(diagnostics) => wrong.extend(diagnostics),
         }
     }
@@ -291,7 +290,7 @@ fn explain(common: &Common, verbose: u8) -> Outcome {
     Ok(exit::HELD)
 }
 
-fn explanation(prepared: &Prepared, verbose: u8) -> String {
+fn explanation(judge: &Judge, prepared: &Prepared, verbose: u8) -> String {
     let rule = &prepared.rule;
     let mut out = String::new();
     let line = |out: &mut String, name: &str, text: &str| {
@@ -304,7 +303,7 @@ fn explanation(prepared: &Prepared, verbose: u8) -> String {
     let place = format!("{}:{}", rule.span.file.display(), rule.span.line);
     line(
         &mut out,
-        "check",
+        "rule",
         &format!("{} at {place}", rule.check.kind()),
     );
     match &prepared.plan {
@@ -337,7 +336,8 @@ fn explanation(prepared: &Prepared, verbose: u8) -> String {
             &format!("{table} ({})", columns.join(", ")),
         );
     }
-    line(&mut out, "judged as", &way(rule));
+    line(&mut out, "check", &way(rule));
+    line(&mut out, "bisect", &judge.road(prepared).to_string());
     if verbose > 0
         && let Some(plan) = prepared.logical_plan()
     {
@@ -359,9 +359,7 @@ fn way(rule: &Rule) -> String {
         _ => "in full, on the state at the position".to_owned(),
     };
     if rule.within_us.is_some() && !rule.check.judges_writes() {
-        way.push_str(
-            "; for each violating key, earlier states are judged to find since when (within)",
-        );
+        way.push_str("; since when each violating key was bad (within) is found as by bisect");
     }
     if rule.since.is_some() {
         way.push_str("; violations that began before `since` are left out");

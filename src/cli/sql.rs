@@ -3,15 +3,15 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
+use super::arguments::{AtArgs, LimitArgs};
 use super::inputs::{self, Sample};
 use super::output_file::OutputFile;
 use super::{Outcome, Stop, exit, output};
 use crate::answer::{self, Format};
-use crate::judge::{Judge, Limits, Options, QueryError};
+use crate::judge::{Judge, Options, QueryError};
 use crate::rule::{Span, Spanned, Sql, TextRun, sql::SQL_BYTES_MAX};
 
 /// How many rows text shows where nothing else is asked for.
@@ -19,6 +19,10 @@ const ROWS_SHOWN: usize = 100;
 
 /// Arguments of `firstbad sql`
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("at", |arg| arg.help("The position to look at: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot")),
+    mut_arg("rule_timeout", |arg| arg.help("The longest that the query may take, e.g. 60s"))
+)]
 pub(super) struct SqlArgs {
     /// A history directory, a directory of table files, or data files
     #[arg(required = true)]
@@ -26,17 +30,8 @@ pub(super) struct SqlArgs {
     /// One SELECT; a position in double quotes reads another state: "#1206".orders. `-` reads it from stdin
     #[arg(required = true, allow_hyphen_values = true)]
     query: String,
-    /// The position to look at: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
-    #[arg(
-        long,
-        value_name = "POSITION",
-        default_value = "latest",
-        allow_hyphen_values = true
-    )]
-    at: String,
-    /// The time that stands for now [default: the last commit's]
-    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
-    now: Option<i64>,
+    #[command(flatten)]
+    place: AtArgs,
     /// How to write the answer: text, json, jsonl, csv or parquet
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
@@ -46,12 +41,8 @@ pub(super) struct SqlArgs {
     /// How many rows text shows: a number, or all [default: 100]
     #[arg(long, value_name = "N", value_parser = inputs::sample)]
     limit: Option<Sample>,
-    /// The longest that the query may take, e.g. 60s
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
-    rule_timeout: Duration,
-    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
-    memory_limit: Option<u64>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
@@ -72,25 +63,18 @@ pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
     let opened = inputs::open(&arguments.source, verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = Arc::new(opened.history);
-    let resolved = history
-        .resolve(&arguments.at, arguments.now)
-        .map_err(|reason| output::wrong_argument(&format!("--at: {reason}"), None))?;
+    let resolved = arguments.place.resolve(&history)?;
     let options = Options {
         position: resolved.position,
-        now_us: arguments.now,
+        now_us: arguments.place.now,
         sample: None,
     };
-    let mut limits = Limits {
-        rule_timeout: arguments.rule_timeout,
-        ..Limits::default()
-    };
-    limits.memory_bytes_max = arguments.memory_limit.unwrap_or(limits.memory_bytes_max);
-    let judge = Judge::new(Arc::clone(&history), limits)
-        .map_err(|error| output::world("the engine cannot be started", &error))?;
+    let judge = arguments.limits.judge(&history)?;
     let looks = answer::Options {
         source: arguments.source.join(" "),
         at: inputs::at(&history, options.position),
         width: output::width(),
+        color: arguments.output.is_none() && output::stdout_color(),
         limit: match arguments.limit {
             Some(Sample(limit)) => limit,
             None => Some(ROWS_SHOWN),
@@ -154,13 +138,26 @@ fn stop(error: &QueryError, failed: &dyn Fn(&io::Error) -> Stop) -> Stop {
 fn query(arguments: &SqlArgs) -> Result<Sql, Stop> {
     let mut text = arguments.query.clone();
     if text == "-" {
-        text.clear();
         // One byte more than is allowed is enough to be refused.
         let most = SQL_BYTES_MAX as u64 + 1;
+        let mut bytes = Vec::new();
         io::stdin()
             .take(most)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(|error| output::world("cannot read the query from stdin", &error))?;
+        text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            // The last character may have been cut in two.
+            Err(error) if error.as_bytes().len() > SQL_BYTES_MAX => {
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
+            Err(_) => {
+                return Err(output::wrong_argument(
+                    "the query on stdin is not UTF-8",
+                    None,
+                ));
+            }
+        };
     }
     let mut runs = Vec::new();
     let mut offset = 0;

@@ -1,13 +1,10 @@
 //! Whether two cells of two columns hold the same value, exactly.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
 
 use crate::change::{Cell, Decimal};
 use crate::schema::DataType;
-use crate::schema::value::to_text;
+use crate::schema::value::{canonical_json, to_text};
 
 /// How the cells of two columns are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +94,7 @@ impl Manner {
     pub(super) fn plain(self, data_type: &DataType, cell: &Cell) -> Cell {
         match (self, cell) {
             (_, Cell::Unknown | Cell::Null) | (Manner::Exact, _) => cell.clone(),
-            (Manner::Json, Cell::Text(text)) => Cell::Text(canonical(text, 0)),
+            (Manner::Json, Cell::Text(text)) => Cell::Text(canonical_json(text)),
             (Manner::Number, Cell::Int(value)) => Cell::Decimal(Decimal {
                 unscaled: i128::from(*value),
                 scale: 0,
@@ -109,38 +106,6 @@ impl Manner {
             (Manner::Text, _) => to_text(data_type, cell).map_or(Cell::Null, Cell::Text),
         }
     }
-}
-
-/// Documents nested deeper than this are compared as text.
-const JSON_DEPTH_MAX: usize = 64;
-
-/// A JSON text in the one form that all texts of its meaning have: members sorted, of equal names the last, numbers by value and
-/// exact, no white space. What is no JSON stays as it is.
-fn canonical(text: &str, depth: usize) -> String {
-    let text = text.trim();
-    let inner = match text.as_bytes().first() {
-        _ if depth > JSON_DEPTH_MAX => None,
-        Some(b'{') => serde_json::from_str::<BTreeMap<String, &RawValue>>(text)
-            .ok()
-            .map(|members| {
-                let members = members.iter().map(|(name, value)| {
-                    let name = serde_json::Value::from(name.as_str());
-                    format!("{name}:{}", canonical(value.get(), depth + 1))
-                });
-                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-            }),
-        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
-            .ok()
-            .map(|items| {
-                let items = items.iter().map(|item| canonical(item.get(), depth + 1));
-                format!("[{}]", items.collect::<Vec<_>>().join(","))
-            }),
-        Some(b'"') => serde_json::from_str::<String>(text)
-            .ok()
-            .map(|text| serde_json::Value::from(text).to_string()),
-        _ => Decimal::parse(text).map(|number| number.normalized().to_string()),
-    };
-    inner.unwrap_or_else(|| text.to_owned())
 }
 
 /// The order in which rows are shown: NULL last, what is not known after it.
@@ -195,7 +160,7 @@ mod tests {
     }
 
     fn same(a: &str, b: &str) -> bool {
-        canonical(a, 0) == canonical(b, 0)
+        canonical_json(a) == canonical_json(b)
     }
 
     #[test]

@@ -72,10 +72,12 @@ pub fn json(
     }
     let differ = tables.iter().filter(|diff| diff.differs()).count();
     let undecided: u64 = tables.iter().map(|diff| diff.unknown).sum();
+    let both = super::fingerprint((a, b), tables).map(|found| found.to_string());
     writeln!(
         out,
-        "],\n \"summary\": {{\"tables\": {}, \"differ\": {differ}, \"unknown\": {undecided}}}}}",
-        tables.len()
+        "],\n \"summary\": {{\"tables\": {}, \"differ\": {differ}, \"unknown\": {undecided}, \"fingerprint\": {}}}}}",
+        tables.len(),
+        line(&both.into())
     )
 }
 

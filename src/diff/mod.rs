@@ -12,13 +12,15 @@ mod text;
 pub use json::{json, jsonl};
 pub use text::{Looks, text};
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::change::{Cell, Commit};
 use crate::diagnostic::nearest;
 use crate::schema::value::to_json;
 use crate::schema::{DataType, Table, TableName};
-use crate::state::{History, TableVersions};
+use crate::state::{Fingerprint, History, TableVersions, of_state};
 use crate::verdict::At;
 use cells::{Found, Manner};
 
@@ -42,6 +44,8 @@ pub struct Request {
     pub tables: Vec<TableName>,
     /// Columns that take the place of the primary key.
     pub key: Option<Vec<String>>,
+    /// Both sources are single files: their tables are compared whatever their names are.
+    pub files: bool,
 }
 
 /// A request that does not fit the two states.
@@ -119,6 +123,11 @@ pub struct TableDiff<'a> {
     pairs: Vec<Pair>,
     /// Which of the pairs are the key.
     key: Vec<usize>,
+    /// Whether the key was declared or asked for; without one, rows are compared as wholes.
+    keyed: bool,
+    /// For two positions of one history: the first state's version from which the second's was made by updates, or the other way
+    /// round.
+    ancestors: HashMap<u32, u32>,
     entries: Vec<Entry>,
 }
 
@@ -127,7 +136,7 @@ pub struct TableDiff<'a> {
 pub struct Row {
     /// What happened.
     pub change: Change,
-    /// The row's key.
+    /// The row's key, without columns that are not known.
     pub key: Map<String, Value>,
     /// The first state's row, or for a changed row its values of the columns that differ.
     pub a: Option<Map<String, Value>>,
@@ -147,38 +156,77 @@ pub fn compare<'a>(
     request: &Request,
 ) -> Result<Vec<TableDiff<'a>>, Misfit> {
     let (first, second) = (&a.history.schema, &b.history.schema);
-    let mut names: Vec<&TableName> = first.tables.iter().map(|table| &table.name).collect();
-    let only_second = second.tables.iter().map(|table| &table.name);
-    names.extend(only_second.filter(|name| first.table(name).is_none()));
+    let mut tables: Vec<Place<'a>> = match (first.tables.as_slice(), second.tables.as_slice()) {
+        ([one], [_]) if request.files => vec![(&one.name, Some(0), Some(0))],
+        (left, right) => {
+            let of_first = |(at, table): (usize, &'a Table)| {
+                (&table.name, Some(at), second.table_index(&table.name))
+            };
+            let of_second =
+                |(at, table): (usize, &'a Table)| (&table.name, None::<usize>, Some(at));
+            let left = left.iter().enumerate().map(of_first);
+            let right = right.iter().enumerate().map(of_second);
+            left.chain(right.filter(|(name, ..)| first.table(name).is_none()))
+                .collect()
+        }
+    };
+    let names: Vec<&TableName> = tables.iter().map(|(name, ..)| *name).collect();
     for wanted in &request.tables {
         if !names.contains(&wanted) {
             return Err(unknown_table(wanted, &names));
         }
     }
-    names.retain(|name| request.tables.is_empty() || request.tables.contains(name));
-    names
-        .into_iter()
-        .map(|name| {
-            let at = |side: &Side<'a>| {
-                let at = side.history.schema.table_index(name)?;
-                Some(&side.history.tables[at])
-            };
-            let mut diff = prepare(name, at(a), at(b), request)?;
-            match (diff.a, diff.b) {
-                (Some(versions), Some(other)) => {
-                    let same = std::ptr::eq(versions, other);
-                    let rows = matching::rows(versions, other, same, (a.position, b.position));
-                    diff.match_rows(rows);
+    tables.retain(|(name, ..)| request.tables.is_empty() || request.tables.contains(name));
+    let compared = tables.into_iter().map(|(name, at_a, at_b)| {
+        let tables = (
+            at_a.map(|at| &a.history.tables[at]),
+            at_b.map(|at| &b.history.tables[at]),
+        );
+        let mut diff = prepare(name, tables.0, tables.1, request)?;
+        match tables {
+            (Some(versions), Some(other)) => {
+                let same = std::ptr::eq(versions, other);
+                if same && versions.has_unknown() {
+                    let (from, to) = (a.position.min(b.position), a.position.max(b.position));
+                    diff.ancestors = versions.ancestors(from, to);
                 }
-                (Some(versions), None) => diff.one_side(versions.visible(a.position)),
-                (None, Some(versions)) => diff.one_side(versions.visible(b.position)),
-                (None, None) => {}
+                let rows = matching::rows(versions, other, same, (a.position, b.position));
+                diff.match_rows(rows);
             }
-            diff.sort();
-            Ok(diff)
-        })
-        .collect()
+            (Some(versions), None) => diff.one_side(versions.visible(a.position)),
+            (None, Some(versions)) => diff.one_side(versions.visible(b.position)),
+            (None, None) => {}
+        }
+        diff.sort();
+        Ok(diff)
+    });
+    compared.collect()
 }
+
+/// The fingerprint of the compared tables, which is that of both states; None where anything differs, be it a column's type.
+pub fn fingerprint(
+    (a, b): (&Side<'_>, &Side<'_>),
+    tables: &[TableDiff<'_>],
+) -> Option<Fingerprint> {
+    let differs = |diff: &TableDiff<'_>| diff.differs() || diff.unknown > 0 || diff.only.is_some();
+    if tables.iter().any(differs) {
+        return None;
+    }
+    let of = |first: bool| {
+        let found = tables.iter().map(|diff| {
+            let (versions, position) = match first {
+                true => (diff.a?, a.position),
+                false => (diff.b?, b.position),
+            };
+            Some((&diff.table, versions.fingerprint(position)))
+        });
+        Some(of_state(found.collect::<Option<Vec<_>>>()?))
+    };
+    of(true).filter(|found| of(false).as_ref() == Some(found))
+}
+
+/// A table's name, and where it stands in the first and the second schema.
+type Place<'a> = (&'a TableName, Option<usize>, Option<usize>);
 
 fn unknown_table(wanted: &TableName, names: &[&TableName]) -> Misfit {
     let known: Vec<String> = names.iter().map(|name| name.short()).collect();
@@ -226,7 +274,7 @@ fn prepare<'a>(
         let names = have.columns.iter().map(|column| column.name.clone());
         names.filter(|name| other.column(name).is_none()).collect()
     };
-    let key = key(left, right, &pairs, request)?;
+    let (key, keyed) = key(left, right, &pairs, request)?;
     let compared_as_text = pairs
         .iter()
         .filter(|pair| pair.manner == Manner::Text)
@@ -248,21 +296,28 @@ fn prepare<'a>(
         b,
         pairs,
         key,
+        keyed,
+        ancestors: HashMap::new(),
         entries: Vec::new(),
     })
 }
 
-/// The pairs that are the key: as asked for, else the primary key of either side, else all of them.
+/// The pairs that are the key: as asked for, else the primary key of either side; all of them, and false, where there is none.
 fn key(
     left: &Table,
     right: &Table,
     pairs: &[Pair],
     request: &Request,
-) -> Result<Vec<usize>, Misfit> {
-    let find = |names: &[String]| -> Option<Vec<usize>> {
-        let at = |name: &String| pairs.iter().position(|pair| pair.name == *name);
-        let found: Option<Vec<usize>> = names.iter().map(at).collect();
-        found.filter(|found| !found.is_empty())
+) -> Result<(Vec<usize>, bool), Misfit> {
+    let find = |names: &[String]| -> Option<(Vec<usize>, bool)> {
+        let mut found = Vec::new();
+        for name in names {
+            let at = pairs.iter().position(|pair| pair.name == *name)?;
+            if !found.contains(&at) {
+                found.push(at);
+            }
+        }
+        (!found.is_empty()).then_some((found, true))
     };
     if let Some(names) = &request.key {
         return find(names).ok_or_else(|| Misfit {
@@ -275,7 +330,7 @@ fn key(
     }
     let declared = [left.primary_key_names(), right.primary_key_names()];
     let found = declared.iter().find_map(|names| find(names));
-    Ok(found.unwrap_or_else(|| (0..pairs.len()).collect()))
+    Ok(found.unwrap_or_else(|| ((0..pairs.len()).collect(), false)))
 }
 
 impl TableDiff<'_> {
@@ -331,8 +386,16 @@ impl TableDiff<'_> {
 
     fn compare_column(&self, pair: &Pair, a: u32, b: u32) -> Found {
         let (left, right) = (self.cell(pair, true, a), self.cell(pair, false, b));
-        pair.manner
-            .compare((&pair.type_a, &left), (&pair.type_b, &right))
+        let found = pair
+            .manner
+            .compare((&pair.type_a, &left), (&pair.type_b, &right));
+        let unnamed = left == Cell::Unknown && right == Cell::Unknown && self.is_kin(a, b);
+        if unnamed { Found::Same } else { found }
+    }
+
+    /// Whether updates alone made one row version from the other.
+    fn is_kin(&self, a: u32, b: u32) -> bool {
+        self.ancestors.get(&b) == Some(&a) || self.ancestors.get(&a) == Some(&b)
     }
 
     fn cell(&self, pair: &Pair, first: bool, row: u32) -> Cell {
@@ -360,7 +423,10 @@ impl TableDiff<'_> {
                 cells::order(&plain(x), &plain(y))
             });
             let by_key = compared.into_iter().find(|found| found.is_ne());
-            by_key.unwrap_or_else(|| side(x).cmp(&side(y)).reverse())
+            by_key.unwrap_or_else(|| {
+                let (x, y) = (side(x), side(y));
+                y.0.cmp(&x.0).then(x.1.cmp(&y.1))
+            })
         });
         self.entries = entries;
     }
@@ -379,18 +445,19 @@ impl TableDiff<'_> {
             let right = row.b.is_some().then(|| self.cell(pair, false, entry.b));
             let value_a = left.as_ref().map(|cell| to_json(&pair.type_a, cell));
             let value_b = right.as_ref().map(|cell| to_json(&pair.type_b, cell));
+            let same = changed && self.compare_column(pair, entry.a, entry.b) == Found::Same;
+            let unknown = |cell: &Option<Cell>| matches!(cell, Some(Cell::Unknown));
+            if unknown(&left) || unknown(&right) {
+                if !same {
+                    row.not_known.push(pair.name.clone());
+                }
+                continue;
+            }
             if self.key.contains(&at) {
                 let value = value_a.clone().or_else(|| value_b.clone());
                 row.key.insert(pair.name.clone(), value.unwrap_or_default());
             }
-            if [&left, &right]
-                .into_iter()
-                .any(|cell| matches!(cell, Some(Cell::Unknown)))
-            {
-                row.not_known.push(pair.name.clone());
-                continue;
-            }
-            if changed && self.compare_column(pair, entry.a, entry.b) == Found::Same {
+            if same {
                 continue;
             }
             for (map, value) in [(&mut row.a, value_a), (&mut row.b, value_b)] {

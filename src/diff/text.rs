@@ -7,7 +7,16 @@ use serde_json::{Map, Value};
 use super::{Change, Row, Side, TableDiff};
 use crate::escape;
 use crate::report::table::{self, Column};
-use crate::report::{counted, grouped, value};
+use crate::report::{VALUE_WIDTH_MAX, counted, grouped, paint, pair, position, source_shown, step};
+
+/// As many columns of a terminal are shown of one row.
+const ROW_WIDTH_MAX: usize = 600;
+/// Colours: marks, headings, names.
+const GREEN: &str = "32";
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const FAINT: &str = "2";
+const BOLD: &str = "1";
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +46,13 @@ pub fn text(
     writeln!(out, "a  {}", side(a))?;
     writeln!(out, "b  {}\n", side(b))?;
     if !differing.is_empty() {
-        for line in statistics(&differing, looks) {
-            writeln!(out, "{line}")?;
+        for (at, line) in statistics(&differing, looks).iter().enumerate() {
+            let line = if at == 0 {
+                paint(looks.color, FAINT, line)
+            } else {
+                line.clone()
+            };
+            writeln!(out, "  {line}")?;
         }
         writeln!(out)?;
     }
@@ -46,7 +60,8 @@ pub fn text(
         rows(out, diff, looks)?;
     }
     let differ = tables.iter().filter(|diff| diff.differs()).count();
-    let verb = if differ == 1 { "differs" } else { "differ" };
+    let one = differ == 1 || tables.len() == 1;
+    let verb = if one { "differs" } else { "differ" };
     let mut summary = format!(
         "{differ} of {} {verb}",
         counted(tables.len() as u64, "table")
@@ -54,27 +69,26 @@ pub fn text(
     let undecided: u64 = tables.iter().map(|diff| diff.unknown).sum();
     if undecided > 0 {
         let rows = counted(undecided, "row");
-        summary.push_str(&format!("; of {rows} it is not known"));
+        summary.push_str(&format!(
+            "; {rows} could not be compared: not all values are known"
+        ));
     }
-    writeln!(out, "{summary}")
+    writeln!(out, "{summary}")?;
+    match super::fingerprint((a, b), tables) {
+        Some(fingerprint) => writeln!(out, "fingerprint of both: {fingerprint}"),
+        None => Ok(()),
+    }
 }
 
+/// `testdata/shop at #2651, 2026-03-12 15:54:41.423Z`.
 fn side(side: &Side<'_>) -> String {
-    let mut shown = escape::terminal(side.name);
-    if let Some(commit) = side.at.commit {
-        shown.push_str(&format!(" at #{commit}"));
-        let snapshot = side.at.meta.snapshot.as_deref();
-        let snapshot = snapshot.or_else(|| {
-            let first = side.history.first_snapshot.as_deref();
-            first.filter(|_| commit == 0)
-        });
-        let more: Vec<String> = [snapshot.map(escape::terminal), side.at.time_text()]
-            .into_iter()
-            .flatten()
-            .collect();
-        if !more.is_empty() {
-            shown.push_str(&format!(" ({})", more.join(", ")));
-        }
+    let mut shown = escape::terminal(&source_shown(side.name));
+    if let Some(position) = position(side.at) {
+        shown.push_str(&format!(" at {position}"));
+    }
+    let first = side.history.first_snapshot.as_deref();
+    if let (Some(0), Some(first)) = (side.at.commit, first) {
+        shown.push_str(&format!(", snapshot {}", escape::terminal(first)));
     }
     shown
 }
@@ -101,8 +115,7 @@ fn statistics(tables: &[&TableDiff<'_>], looks: &Looks) -> Vec<String> {
         columns.push(Column::new("", notes).at_least(12));
     }
     table::shrink(&mut columns, looks.width.saturating_sub(2));
-    let lines = table::lines(&columns).into_iter();
-    lines.map(|line| format!("  {line}")).collect()
+    table::lines(&columns)
 }
 
 /// What else there is to say about a table.
@@ -112,6 +125,9 @@ fn note(diff: &TableDiff<'_>) -> String {
     }
     let (only_a, only_b) = &diff.columns_only;
     let mut notes = Vec::new();
+    if !diff.keyed {
+        notes.push("no key: whole rows".to_owned());
+    }
     for (side, names) in [("a", only_a), ("b", only_b)] {
         if !names.is_empty() {
             let names: Vec<String> = names.iter().map(|name| escape::terminal(name)).collect();
@@ -126,12 +142,12 @@ fn rows(out: &mut dyn Write, diff: &TableDiff<'_>, looks: &Looks) -> io::Result<
     if looks.sample == Some(0) {
         return Ok(());
     }
-    writeln!(out, "{}", escape::terminal(&diff.table.short()))?;
-    let whole = diff.key.len() == diff.pairs.len();
+    let name = escape::terminal(&diff.table.short());
+    writeln!(out, "{}", paint(looks.color, BOLD, &name))?;
     let mut shown = 0u64;
     for row in diff.rows().take(looks.sample.unwrap_or(usize::MAX)) {
         shown += 1;
-        for line in lines(&row, whole, looks) {
+        for line in lines(&row, looks) {
             writeln!(out, "{line}")?;
         }
     }
@@ -142,64 +158,85 @@ fn rows(out: &mut dyn Write, diff: &TableDiff<'_>, looks: &Looks) -> io::Result<
 }
 
 /// A row: its mark, its key, and what is in it or what became of it.
-fn lines(row: &Row, whole: bool, looks: &Looks) -> Vec<String> {
+fn lines(row: &Row, looks: &Looks) -> Vec<String> {
     let (mark, color) = match row.change {
-        Change::Added => ('+', 32),
-        Change::Removed => ('-', 31),
-        Change::Changed => ('~', 33),
+        Change::Added => ("+", GREEN),
+        Change::Removed => ("-", RED),
+        Change::Changed => ("~", YELLOW),
     };
-    let mark = if looks.color {
-        format!("\u{1b}[{color}m{mark}\u{1b}[0m")
-    } else {
-        mark.to_string()
-    };
-    let room = looks.width.saturating_sub(4).max(20);
-    let key = pairs(&row.key, &Map::new());
-    let (Some(a), Some(b)) = (&row.a, &row.b) else {
-        let values = row.a.as_ref().or(row.b.as_ref());
-        let mut text = key;
-        if let Some(values) = values.filter(|_| !whole) {
-            let rest = pairs(values, &row.key);
-            if !rest.is_empty() {
-                text = format!("{text}: {rest}");
-            }
-        }
-        return vec![format!("  {mark} {}", table::cut(&text, room))];
-    };
-    let mut steps: Vec<String> = a
-        .iter()
-        .map(|(name, old)| {
-            let new = b.get(name).map_or_else(String::new, value);
-            format!("{} {} -> {new}", escape::terminal(name), value(old))
-        })
-        .collect();
-    if !row.not_known.is_empty() {
-        let names: Vec<String> = row
-            .not_known
-            .iter()
-            .map(|name| escape::terminal(name))
-            .collect();
-        steps.push(format!("not known: {}", names.join(", ")));
-    }
-    let one = format!("{key}: {}", steps.join(", "));
-    if table::width(&one) <= room {
-        return vec![format!("  {mark} {one}")];
-    }
-    let mut lines = vec![format!("  {mark} {}", table::cut(&key, room))];
-    let more = steps.iter().map(|step| {
-        let step = table::cut(step, room.saturating_sub(2));
-        format!("      {step}")
+    let room = looks.width.saturating_sub(6).max(34);
+    let not_known = (!row.not_known.is_empty()).then(|| {
+        let names = row.not_known.iter().map(|name| escape::terminal(name));
+        format!("not known: {}", names.collect::<Vec<_>>().join(", "))
     });
-    lines.extend(more);
+    let lines = match (&row.a, &row.b) {
+        (Some(a), Some(b)) => changed(row, (a, b), not_known, room),
+        (image, other) => {
+            let image = image.as_ref().or(other.as_ref());
+            whole(row, image, not_known, room)
+        }
+    };
+    let begin = paint(looks.color, color, mark);
+    let mut lines = lines.into_iter();
+    let first = lines.next().unwrap_or_default();
+    let more = lines.map(|line| format!("      {line}"));
+    [format!("  {begin} {first}")]
+        .into_iter()
+        .chain(more)
+        .collect()
+}
+
+/// `id = 5521: order_id = 4410, amount = 99.95`; only the key where there is nothing else.
+fn whole(
+    row: &Row,
+    image: Option<&Map<String, Value>>,
+    not_known: Option<String>,
+    room: usize,
+) -> Vec<String> {
+    let beyond = image.into_iter().flatten();
+    let beyond = beyond.filter(|(name, _)| !row.key.contains_key(*name));
+    let items: Vec<String> = beyond
+        .map(|(name, cell)| pair(name, cell))
+        .chain(not_known)
+        .collect();
+    if items.is_empty() {
+        return table::bounded_flow("", &key(row), room, ROW_WIDTH_MAX);
+    }
+    let begin = format!("{}:", key(row).join(", "));
+    table::bounded_flow(&begin, &items, room, ROW_WIDTH_MAX)
+}
+
+/// `id = 4410: status placed → paid` where that fits on a line, else one column a line.
+fn changed(
+    row: &Row,
+    (a, b): (&Map<String, Value>, &Map<String, Value>),
+    not_known: Option<String>,
+    room: usize,
+) -> Vec<String> {
+    let steps = |most: &dyn Fn(&str) -> usize| -> Vec<String> {
+        let steps = b
+            .iter()
+            .map(|(name, new)| step(name, a.get(name), new, most(name)));
+        steps.chain(not_known.clone()).collect()
+    };
+    let begin = format!("{}:", key(row).join(", "));
+    let one = format!("{begin} {}", steps(&|_| VALUE_WIDTH_MAX).join(", "));
+    if table::width(&one) <= room {
+        return vec![one];
+    }
+    // Both values have half of what the name leaves.
+    let half = |name: &str| {
+        let name = table::width(&escape::terminal(name)).min(60);
+        (room.saturating_sub(name + 4) / 2).max(10)
+    };
+    let mut lines = table::wrap(&begin, room);
+    for step in steps(&half) {
+        lines.extend(table::wrap(&step, room));
+    }
     lines
 }
 
-/// `id = 4410, status = paid`, without what `beyond` holds already.
-fn pairs(values: &Map<String, Value>, beyond: &Map<String, Value>) -> String {
-    let one =
-        |(name, cell): (&String, &Value)| format!("{} = {}", escape::terminal(name), value(cell));
-    let wanted = values
-        .iter()
-        .filter(|(name, _)| !beyond.contains_key(*name));
-    wanted.map(one).collect::<Vec<_>>().join(", ")
+fn key(row: &Row) -> Vec<String> {
+    let pairs = row.key.iter();
+    pairs.map(|(name, cell)| pair(name, cell)).collect()
 }

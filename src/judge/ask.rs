@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType as ArrowType, Field, Schema as ArrowSchema, SchemaRef,
+    DataType as ArrowType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
 use datafusion::error::DataFusionError;
 use futures::StreamExt;
@@ -20,7 +20,11 @@ use crate::diagnostic::Diagnostic;
 use crate::plan;
 use crate::rule::{Sql, sql};
 use crate::schema::DataType;
-use crate::schema::columnar::data_type_of_arrow;
+use crate::schema::columnar::{cell_from_array, data_type_of_arrow};
+use crate::schema::value::to_text;
+
+/// As many columns with values that are not known are named.
+const NOT_KNOWN_LISTED: usize = 5;
 
 /// A column of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub struct OutputColumn {
 
 /// Takes an answer, batch by batch.
 pub trait Sink {
-    /// Called once, before any row.
+    /// Called once, before any row; not at all where the query has no answer.
     ///
     /// # Errors
     /// Whatever ends the writing.
@@ -93,22 +97,40 @@ impl Judge {
         mistakes::check_names(sql, &parsed, engine.positions()).map_err(mistake)?;
         let planned = self.plan_answer(&engine, sql)?;
         if let Some(reason) = engine.cannot_judge(&planned) {
-            let all = planned.not_known.join("; ");
-            let reason = if planned.not_known.first() == Some(&reason) {
-                all
-            } else {
-                reason
+            let reason = match planned.not_known.split_at_checked(NOT_KNOWN_LISTED) {
+                _ if planned.not_known.first() != Some(&reason) => reason,
+                Some((listed, more)) if !more.is_empty() => {
+                    let plural = if more.len() == 1 { "" } else { "s" };
+                    format!(
+                        "{}; and {} more column{plural}",
+                        listed.join("; "),
+                        more.len()
+                    )
+                }
+                _ => planned.not_known.join("; "),
             };
             return Err(JudgeError::Unknown(reason).into());
         }
         let (schema, columns) = shape(&Engine::answer_schema(&planned));
-        sink.begin(&schema, &columns).map_err(QueryError::Write)?;
+        // A query that fails before its first row leaves nothing behind.
+        let mut begun = false;
+        let mut begin = |sink: &mut dyn Sink| {
+            if std::mem::replace(&mut begun, true) {
+                return Ok(());
+            }
+            sink.begin(&schema, &columns).map_err(QueryError::Write)
+        };
+        let rows = Arc::clone(&schema);
         let run = guard::streamed(
             &self.limits,
-            |sender| run(engine, planned, schema, sender),
-            |batch| sink.batch(&batch).map_err(QueryError::Write),
+            |sender| run(engine, planned, rows, sender),
+            |batch| {
+                begin(sink)?;
+                sink.batch(&batch).map_err(QueryError::Write)
+            },
         );
-        self.runtime().block_on(run)
+        self.runtime().block_on(run)?;
+        begin(sink)
     }
 
     fn plan_answer(&self, engine: &Arc<Engine>, sql: &Sql) -> Result<Planned, QueryError> {
@@ -147,10 +169,20 @@ async fn run(
     Ok(())
 }
 
-/// A column in one of the few types that are written.
+/// A column in one of the few types that are written. Intervals become their text; times keep all of their digits.
 fn simple(column: ArrayRef) -> Result<ArrayRef, JudgeError> {
     match column.data_type() {
         ArrowType::Null => cast(&column, &ArrowType::Utf8).map_err(JudgeError::engine),
+        ArrowType::Timestamp(TimeUnit::Nanosecond, _) => Ok(column),
+        kind @ (ArrowType::Interval(_) | ArrowType::Duration(_)) => {
+            let data_type = data_type_of_arrow(kind);
+            let text = |row| match cell_from_array(&data_type, &column, row) {
+                Ok(cell) => Ok(to_text(&data_type, &cell)),
+                Err(error) => Err(JudgeError::engine(error)),
+            };
+            let texts: StringArray = (0..column.len()).map(text).collect::<Result<_, _>>()?;
+            Ok(Arc::new(texts))
+        }
         _ => collect::plain(column),
     }
 }
@@ -173,10 +205,11 @@ fn shape(schema: &SchemaRef) -> (SchemaRef, Vec<OutputColumn>) {
             Field::new(name, data_type, true)
         })
         .collect();
-    let columns = fields
-        .iter()
-        .map(|field| OutputColumn {
-            name: field.name().clone(),
+    let columns = names
+        .into_iter()
+        .zip(schema.fields())
+        .map(|(name, field)| OutputColumn {
+            name,
             data_type: data_type_of_arrow(field.data_type()),
         })
         .collect();

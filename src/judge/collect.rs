@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
     new_null_array,
 };
-use datafusion::arrow::compute::{SortOptions, cast, take};
+use datafusion::arrow::compute::{CastOptions, SortOptions, cast, cast_with_options, take};
 use datafusion::arrow::datatypes::{DataType as ArrowType, TimeUnit};
 use datafusion::arrow::row::{RowConverter, SortField};
 use serde_json::{Map, Value};
@@ -449,7 +449,12 @@ pub(super) fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
         }
         _ => return Ok(array),
     };
-    cast(&array, &target).map_err(JudgeError::engine)
+    // A time that does not fit must not become NULL.
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(&array, &target, &strict).map_err(JudgeError::engine)
 }
 
 fn violation(

@@ -384,8 +384,9 @@ impl Engine {
                         .flatten()
                         .filter(|part| *part != "public")
                         .collect();
+                    let plural = if count == 1 { "" } else { "s" };
                     found.push(format!(
-                        "`{column}` of {} is not known in {count} row(s)",
+                        "`{column}` of {} is not known in {count} row{plural}",
                         parts.join(".")
                     ));
                 }

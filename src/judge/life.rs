@@ -1,12 +1,13 @@
 //! The life of violations: since when each key that is bad now has been bad, for `within` and `since`.
 //!
-//! The states before the position are judged in full, latest first, at the commits that touched a table the rule reads, until every
-//! key's onset is known or known to be early enough.
+//! Where the rule can be lifted, the life of its keys says so. Otherwise the states before the position are judged in full, latest first,
+//! at the commits that touched a table the rule reads, until every key's onset is known or known to be early enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::collect::{Found, Keep, KeyBytes};
+use super::lifted::{self, Tuning};
 use super::{Judge, JudgeError, Options, Work, query};
 use crate::change::Commit;
 use crate::diagnostic::Diagnostic;
@@ -211,6 +212,11 @@ impl Work {
         kept: &BTreeMap<KeyBytes, Violation>,
         stop: impl Fn(Commit) -> bool,
     ) -> Result<BTreeMap<KeyBytes, Option<Commit>>, JudgeError> {
+        if let Some(onsets) = self.onsets_lifted().await? {
+            let known = |onset: Commit| (!stop(onset)).then_some(onset);
+            let onset = |key: &KeyBytes| known(onsets.get(key).copied().unwrap_or(0));
+            return Ok(kept.keys().map(|key| (key.clone(), onset(key))).collect());
+        }
         let mut open: BTreeSet<KeyBytes> = kept.keys().cloned().collect();
         let mut onsets: BTreeMap<KeyBytes, Option<Commit>> = BTreeMap::new();
         let mut stopped = false;
@@ -232,6 +238,21 @@ impl Work {
         }
         onsets.extend(open.into_iter().map(|key| (key, (!stopped).then_some(0))));
         Ok(onsets)
+    }
+
+    /// The onsets of all keys that are bad at the position; None where only full judgement can tell.
+    async fn onsets_lifted(&self) -> Result<Option<BTreeMap<KeyBytes, Commit>>, JudgeError> {
+        let Plan::Query(compiled) = &self.rule.plan else {
+            return Ok(None);
+        };
+        if !self.rule.can_be_lifted(&self.history) {
+            return Ok(None);
+        }
+        let until = self.options.position;
+        let engine = Arc::new(self.workshop.lifting_engine(&self.history, until));
+        let found = lifted::judge(&engine, compiled, &[until], &Tuning::default()).await?;
+        let bad = |span: lifted::Span| span.healed.is_none().then_some((span.order, span.onset));
+        Ok(found.map(|(spans, _)| spans.into_iter().filter_map(bad).collect()))
     }
 
     /// The keys that violate the rule at another position.

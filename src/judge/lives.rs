@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
-use super::lifted::{Stood, Summaries, Tuning};
-use super::{Judge, JudgeError, Options, Prepared, Work, guard, lifted, metric, query};
+use super::lifted::{self, Tuning};
+use super::{Judge, JudgeError, Options, Prepared, Work, guard, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
 use crate::rule::{Check, Rule, Threshold};
@@ -36,7 +36,7 @@ pub struct Life {
 }
 
 /// How much of the history was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Looked {
     /// Every state: no onset and no heal is missing.
     Everywhere,
@@ -44,6 +44,8 @@ pub enum Looked {
     Sampled {
         /// Commits whose states were not judged, though they may have changed the answer.
         passed_over: u64,
+        /// Onsets of which only is known that they lie after another position, which is given with them.
+        vague: BTreeMap<Commit, Commit>,
     },
 }
 
@@ -60,6 +62,38 @@ pub struct Lives {
     pub looked: Looked,
 }
 
+impl From<lifted::Span> for Life {
+    fn from(span: lifted::Span) -> Self {
+        Life {
+            key: span.key,
+            order: span.order,
+            onset: span.onset,
+            healed: span.healed,
+        }
+    }
+}
+
+impl Lives {
+    /// The same as if position `from` were the first: what is bad there begins there.
+    fn from(mut self, from: Commit) -> Self {
+        let lasts = |life: &Life| life.healed.is_none_or(|healed| healed > from);
+        self.intervals.retain(lasts);
+        for life in &mut self.intervals {
+            life.onset = life.onset.max(from);
+        }
+        let order = |life: &Life| (life.onset, life.order.clone());
+        self.intervals.sort_by_cached_key(order);
+        if let Some(judged) = &mut self.judged {
+            let earlier = judged.partition_point(|(commit, _)| *commit <= from);
+            judged.drain(..earlier.saturating_sub(1));
+            if let Some((commit, _)) = judged.first_mut() {
+                *commit = from.max(*commit);
+            }
+        }
+        self
+    }
+}
+
 impl Judge {
     /// The lives of a rule's violations from position 0 to `until`.
     ///
@@ -71,10 +105,7 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Lives, JudgeError> {
-        if let Some(lives) = self.lives_lifted(prepared, until, options)? {
-            return Ok(lives);
-        }
-        self.lives_in_full(prepared, 0, until, options)
+        self.lives_from(prepared, 0, until, options)
     }
 
     /// The lives of a rule whose plan is local, from one query over all versions of the rows; None for rules that can only be
@@ -138,10 +169,10 @@ impl Judge {
         until: Commit,
         options: &Options,
     ) -> Result<Lives, JudgeError> {
-        if from == 0 {
-            return self.lives(prepared, until, options);
+        match self.lives_lifted(prepared, until, options)? {
+            Some(lives) => Ok(lives.from(from)),
+            None => self.lives_sampled(prepared, from, until, options, None),
         }
-        self.lives_in_full(prepared, from, until, options)
     }
 
     /// The lives of a rule's violations between two positions, from full judgements of the state after every commit that touched what
@@ -155,6 +186,34 @@ impl Judge {
         from: Commit,
         until: Commit,
         options: &Options,
+    ) -> Result<Lives, JudgeError> {
+        self.lives_of_some(prepared, from, until, options, usize::MAX)
+    }
+
+    /// The same from so many full judgements at the most: some states of the range, and then those between which the answer differs, by
+    /// halves. Without a number as many as are bearable: where that is every state, nothing is left out.
+    ///
+    /// # Errors
+    /// As for [`Judge::lives`].
+    pub fn lives_sampled(
+        &self,
+        prepared: &Prepared,
+        from: Commit,
+        until: Commit,
+        options: &Options,
+        most: Option<usize>,
+    ) -> Result<Lives, JudgeError> {
+        let most = most.unwrap_or_else(|| self.bearable(prepared));
+        self.lives_of_some(prepared, from, until, options, most)
+    }
+
+    fn lives_of_some(
+        &self,
+        prepared: &Prepared,
+        from: Commit,
+        until: Commit,
+        options: &Options,
+        most: usize,
     ) -> Result<Lives, JudgeError> {
         let options = Options {
             position: until,
@@ -170,16 +229,58 @@ impl Judge {
         };
         self.runtime()
             .block_on(guard::guarded(&self.limits, async move {
-                work.lives(from).await
+                work.lives(from, most).await
             }))
     }
 }
 
 /// What is bad in one state.
-struct State {
-    bad: BTreeMap<KeyBytes, Map<String, Value>>,
+pub(super) struct State {
+    pub(super) bad: BTreeMap<KeyBytes, Map<String, Value>>,
     /// Number of subjects, where it is asked for.
     judged: Option<u64>,
+}
+
+/// What became of keys from state to state.
+#[derive(Default)]
+pub(super) struct Course {
+    open: BTreeMap<KeyBytes, Life>,
+    intervals: Vec<Life>,
+    judged: Vec<(Commit, u64)>,
+    states: u64,
+}
+
+impl Course {
+    /// Takes in a state; positions ascend.
+    pub(super) fn add(&mut self, position: Commit, state: State) -> Result<(), JudgeError> {
+        self.states += 1;
+        self.judged
+            .extend(state.judged.map(|count| (position, count)));
+        let healed = |key: &&KeyBytes| !state.bad.contains_key(*key);
+        let healed: Vec<KeyBytes> = self.open.keys().filter(healed).cloned().collect();
+        for key in healed {
+            self.intervals
+                .extend(self.open.remove(&key).map(|mut life| {
+                    life.healed = Some(position);
+                    life
+                }));
+        }
+        for (order, key) in state.bad {
+            let begun = || Life {
+                key,
+                order: order.clone(),
+                onset: position,
+                healed: None,
+            };
+            self.open.entry(order.clone()).or_insert_with(begun);
+        }
+        if self.intervals.len() + self.open.len() > LIVES_MAX {
+            return Err(JudgeError::Limit(format!(
+                "more than {LIVES_MAX} violations began and healed"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Whether the threshold needs the number of subjects after every commit.
@@ -193,7 +294,7 @@ fn in_percent(rule: &Rule) -> bool {
 impl Prepared {
     /// Whether it is worth trying: a query over several states that does not ask for the time. A source without changes has one state, and
     /// only full judgement knows which relations it lacks.
-    fn can_be_lifted(&self, history: &History) -> bool {
+    pub(super) fn can_be_lifted(&self, history: &History) -> bool {
         history.has_changes()
             && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
@@ -214,7 +315,8 @@ impl Work {
         let Plan::Query(compiled) = &self.rule.plan else {
             return Ok(None);
         };
-        let Some((spans, states)) = self.lifted(compiled, batches, tuning).await? else {
+        let Some((spans, states)) = lifted::judge(&self.engine, compiled, batches, tuning).await?
+        else {
             return Ok(None);
         };
         let mut judged = Vec::new();
@@ -227,46 +329,13 @@ impl Work {
             };
             judged = counts;
         }
-        let life = |span: lifted::Span| Life {
-            key: span.key,
-            order: span.order,
-            onset: span.onset,
-            healed: span.healed,
-        };
-        let intervals: Vec<Life> = spans.into_iter().map(life).collect();
+        let intervals: Vec<Life> = spans.into_iter().map(Life::from).collect();
         if intervals.len() > LIVES_MAX {
             return Err(JudgeError::Limit(format!(
                 "more than {LIVES_MAX} violations began and healed"
             )));
         }
         Ok(Some(self.finished(intervals, states, judged)))
-    }
-
-    /// The lives of a query's keys, batch by batch; None where it can only be judged in full.
-    async fn lifted(
-        &self,
-        compiled: &Compiled,
-        batches: &[Commit],
-        tuning: &Tuning,
-    ) -> Result<Option<(Vec<lifted::Span>, u64)>, JudgeError> {
-        'again: for keep in [Summaries::OfWholeTables, Summaries::OfGroups] {
-            let Ok(mut standing) =
-                lifted::Standing::plan(&self.engine, compiled, keep, tuning).await
-            else {
-                return Ok(None);
-            };
-            for &until in batches {
-                match standing.advance(&self.engine, compiled, until).await {
-                    Ok(Stood::Judged) => {}
-                    Ok(Stood::TooHot) => continue 'again,
-                    // Some state needs what is not known: which one, full judgement finds out.
-                    Err(JudgeError::Unknown(_)) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-            }
-            return Ok(Some((standing.spans(), standing.states())));
-        }
-        Ok(None)
     }
 
     /// A query that returns one number, after every commit that changed it.
@@ -288,7 +357,7 @@ impl Work {
             expand: crate::plan::Expand::None,
             members: None,
         };
-        let Some((spans, _)) = self.lifted(&counted, batches, tuning).await? else {
+        let Some((spans, _)) = lifted::judge(&self.engine, &counted, batches, tuning).await? else {
             return Ok(None);
         };
         let count = |span: &lifted::Span| span.key.values().next()?.as_u64();
@@ -298,7 +367,7 @@ impl Work {
             .collect())
     }
 
-    async fn lives(self, from: Commit) -> Result<Lives, JudgeError> {
+    async fn lives(self, from: Commit, most: usize) -> Result<Lives, JudgeError> {
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),
             // A schema has no history: what is wrong with it was wrong at the start. Only the number of subjects changes.
@@ -308,7 +377,7 @@ impl Work {
                     false => from,
                 };
                 let positions: Vec<Commit> = (from..=last).collect();
-                self.lives_of_states(&positions).await
+                self.lives_at(&positions, most).await
             }
             Plan::Query(compiled) if self.rule.rule.check.judges_writes() => {
                 self.lives_of_writes(compiled).await
@@ -316,7 +385,7 @@ impl Work {
             Plan::Query(_) | Plan::Metric { .. } => {
                 let mut positions = vec![from];
                 positions.extend(self.turns().into_iter().filter(|commit| *commit > from));
-                self.lives_of_states(&positions).await
+                self.lives_at(&positions, most).await
             }
         }
     }
@@ -333,43 +402,21 @@ impl Work {
         }
     }
 
-    async fn lives_of_states(&self, positions: &[Commit]) -> Result<Lives, JudgeError> {
-        let mut open: BTreeMap<KeyBytes, Life> = BTreeMap::new();
-        let mut intervals = Vec::new();
-        let mut judged = Vec::new();
-        for &position in positions {
-            let state = self
-                .state_at(position)
-                .await
-                .map_err(|error| at(position, error))?;
-            judged.extend(state.judged.map(|count| (position, count)));
-            let healed: Vec<KeyBytes> = open
-                .keys()
-                .filter(|key| !state.bad.contains_key(*key))
-                .cloned()
-                .collect();
-            intervals.extend(healed.iter().filter_map(|key| {
-                let mut life = open.remove(key)?;
-                life.healed = Some(position);
-                Some(life)
-            }));
-            for (order, key) in state.bad {
-                let begun = || Life {
-                    key,
-                    order: order.clone(),
-                    onset: position,
-                    healed: None,
-                };
-                open.entry(order.clone()).or_insert_with(begun);
-            }
-            if intervals.len() + open.len() > LIVES_MAX {
-                return Err(JudgeError::Limit(format!(
-                    "more than {LIVES_MAX} violations began and healed"
-                )));
-            }
+    async fn lives_at(&self, positions: &[Commit], most: usize) -> Result<Lives, JudgeError> {
+        if positions.len() > most {
+            return self.lives_between(positions, most).await;
         }
-        intervals.extend(open.into_values());
-        Ok(self.finished(intervals, positions.len() as u64, judged))
+        let mut course = Course::default();
+        for &position in positions {
+            course.add(position, self.state_at(position).await?)?;
+        }
+        Ok(self.finished_course(course))
+    }
+
+    /// The lives that follow from states in their order.
+    pub(super) fn finished_course(&self, mut course: Course) -> Lives {
+        course.intervals.extend(course.open.into_values());
+        self.finished(course.intervals, course.states, course.judged)
     }
 
     fn finished(
@@ -388,7 +435,12 @@ impl Work {
     }
 
     /// Judges the rule in full at another position.
-    async fn state_at(&self, position: Commit) -> Result<State, JudgeError> {
+    pub(super) async fn state_at(&self, position: Commit) -> Result<State, JudgeError> {
+        let state = self.state_of(position).await;
+        state.map_err(|error| at(position, error))
+    }
+
+    async fn state_of(&self, position: Commit) -> Result<State, JudgeError> {
         let first = || (position == 0).then(|| self.history.began(0)).flatten();
         let now = self
             .options

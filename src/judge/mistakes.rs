@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use datafusion::common::SchemaError;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, ObjectNamePart, Query, TableFactor, Visit, Visitor,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::parser::ParserError;
 
@@ -16,6 +17,7 @@ use super::catalog::{CATALOG, View};
 use super::positions::Positions;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::rule::{Span, Sql, sql};
+use crate::schema::Table;
 
 /// How many names a hint lists.
 const LISTED_MAX: usize = 24;
@@ -114,7 +116,118 @@ pub(super) fn check_names(
         }
         check_table(sql, &parts, positions)?;
     }
-    Ok(())
+    check_ambiguous(sql, parsed)
+}
+
+/// Refuses `orders.id` where two tables in one `from` are called `orders`: the engine would take the first of them.
+fn check_ambiguous(sql: &Sql, parsed: &Query) -> Result<(), Diagnostic> {
+    struct Each<'s>(&'s Sql);
+    impl Each<'_> {
+        /// Looks into a part of a query that stands over these tables.
+        fn check(&self, from: &[TableWithJoins], part: &impl Visit) -> ControlFlow<Diagnostic> {
+            let mut seen = BTreeSet::new();
+            let names = exposed(from).into_iter();
+            let twice = names.filter(|name| !seen.insert(name.clone())).collect();
+            let ControlFlow::Break(ident) = part.visit(&mut References(twice)) else {
+                return ControlFlow::Continue(());
+            };
+            let name = folded(&ident);
+            let error = place(self.0, &ident).error(format!("`{name}` stands for two tables here"));
+            let hint = format!("name them in `from`: \"#1207\".{name} as earlier");
+            ControlFlow::Break(error.with_hint(hint))
+        }
+    }
+    impl Visitor for Each<'_> {
+        type Break = Diagnostic;
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Diagnostic> {
+            match query.body.as_ref() {
+                SetExpr::Select(select) => self.check(&select.from, &query.order_by),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Diagnostic> {
+            self.check(&select.from, select)
+        }
+    }
+    match parsed.visit(&mut Each(sql)) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Finds the first column that is named behind one of these tables.
+struct References(BTreeSet<String>);
+
+impl References {
+    fn check(&self, ident: &Ident) -> ControlFlow<Ident> {
+        if self.0.contains(&folded(ident)) {
+            ControlFlow::Break(ident.clone())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl Visitor for References {
+    type Break = Ident;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Ident> {
+        match expr {
+            Expr::CompoundIdentifier(parts) if parts.len() == 2 => self.check(&parts[0]),
+            Expr::QualifiedWildcard(name, _) => match idents(name).as_deref() {
+                Some([one]) => self.check(one),
+                _ => ControlFlow::Continue(()),
+            },
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Ident> {
+        for item in &select.projection {
+            if let SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                _,
+            ) = item
+                && let Some([one]) = idents(name).as_deref()
+            {
+                self.check(one)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The names by which the tables of a `from` are known.
+fn exposed(from: &[TableWithJoins]) -> Vec<String> {
+    let mut names = Vec::new();
+    for tables in from {
+        let joined = tables.joins.iter().map(|join| &join.relation);
+        for factor in std::iter::once(&tables.relation).chain(joined) {
+            match factor {
+                TableFactor::Table {
+                    alias: Some(alias), ..
+                }
+                | TableFactor::Derived {
+                    alias: Some(alias), ..
+                } => {
+                    names.push(folded(&alias.name));
+                }
+                TableFactor::Table { name, .. } => {
+                    let last = name.0.last().and_then(ObjectNamePart::as_ident);
+                    names.extend(last.map(folded));
+                }
+                TableFactor::NestedJoin {
+                    table_with_joins, ..
+                } => {
+                    names.extend(exposed(std::slice::from_ref(table_with_joins)));
+                }
+                _ => {}
+            }
+        }
+    }
+    names
 }
 
 fn check_table(sql: &Sql, parts: &[&Ident], positions: &Positions) -> Result<(), Diagnostic> {
@@ -200,14 +313,43 @@ fn unknown_table(sql: &Sql, table: &Ident, schema: &str, view: &View) -> Diagnos
     };
     let elsewhere = tables.iter().find(|table| table.name.name == name);
     let near = nearest(&name, known.iter().map(String::as_str));
+    // The tables that `changes.` and the like know have one name, with their schema in it.
+    let one_name = ["changes", "writes", "steps"].contains(&schema);
     let hint = match (near, elsewhere) {
-        (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, Some(table)) => format!("did you mean `{}`?", table.name.short()),
+        (Some(near), _) if one_name || schema != "public" => {
+            format!("did you mean `{}`?", quoted(near))
+        }
+        (Some(near), _) => {
+            let found = tables.iter().find(|table| table.name.short() == near);
+            format!("did you mean `{}`?", found.map_or(near.to_owned(), in_sql))
+        }
+        (None, Some(table)) if one_name => {
+            format!("did you mean `{}`?", quoted(&table.name.short()))
+        }
+        (None, Some(table)) => format!("did you mean `{}`?", in_sql(table)),
         (None, None) => listed("the tables are", &known),
     };
     place(sql, table)
         .error(format!("there is no table `{shown}`"))
         .with_hint(hint)
+}
+
+/// A name as SQL has it: in quotes where it needs them.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table as SQL names it.
+fn in_sql(table: &Table) -> String {
+    let name = quoted(&table.name.name);
+    match table.name.schema.as_str() {
+        "public" => name,
+        schema => format!("{}.{name}", quoted(schema)),
+    }
 }
 
 fn listed(what: &str, names: &[String]) -> String {
@@ -254,8 +396,12 @@ fn unknown_column(sql: &Sql, error: &SchemaError) -> Diagnostic {
                 .collect();
             known.sort();
             known.dedup();
+            if let Some(unknown) = unknown_qualifier(sql, field, valid_fields) {
+                return unknown;
+            }
             let hint = match nearest(&field.name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "no table is read here: name one after `from`".into(),
                 None => listed("the columns are", &known),
             };
             place_of_word(sql, &field.name)
@@ -270,6 +416,23 @@ fn unknown_column(sql: &Sql, error: &SchemaError) -> Diagnostic {
             )),
         other => planner_words(sql, &other.to_string()),
     }
+}
+
+/// A column of a table that the query does not read.
+fn unknown_qualifier(sql: &Sql, field: &Column, valid: &[Column]) -> Option<Diagnostic> {
+    let table = field.relation.as_ref()?.table();
+    let mut read: Vec<String> = valid
+        .iter()
+        .filter_map(|field| Some(field.relation.as_ref()?.table().to_owned()))
+        .collect();
+    read.sort();
+    read.dedup();
+    if read.is_empty() || read.iter().any(|name| name == table) {
+        return None;
+    }
+    let error =
+        place_of_word(sql, table).error(format!("`{table}` is none of the tables read here"));
+    Some(error.with_hint(listed("they are", &read)))
 }
 
 /// The planner's own words, at the name they quote.
@@ -287,6 +450,10 @@ fn planner_words(sql: &Sql, words: &str) -> Diagnostic {
     let name = name.rsplit('.').next().unwrap_or_default();
     let mut letters = first.chars();
     let message = match (words.starts_with('\''), letters.next()) {
+        _ if words.contains("OuterReferenceColumn") => {
+            let message = "a subquery that reads the row around it cannot be run here";
+            return sql.span.error(message).with_hint("write it as a join");
+        }
         (true, _) => format!("there is no function `{name}`"),
         (false, Some(letter)) => letter.to_lowercase().chain(letters).collect(),
         (false, None) => "the query cannot be planned".to_owned(),
@@ -297,8 +464,11 @@ fn planner_words(sql: &Sql, words: &str) -> Diagnostic {
         .and_then(|hint| hint.strip_prefix("Did you mean '"))
     {
         Some(near) => {
-            let near = near.trim_end_matches(['?', '\'']);
-            error.with_hint(format!("did you mean `{near}`?"))
+            // The planner names the nearest of all functions, however far it is.
+            match nearest(name, [near.trim_end_matches(['?', '\''])]) {
+                Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+                None => error,
+            }
         }
         None => error,
     }

@@ -10,6 +10,7 @@ mod catalog;
 mod checked;
 mod collect;
 mod engine;
+mod follow;
 mod functions;
 mod guard;
 mod life;
@@ -19,13 +20,17 @@ mod metric;
 mod mistakes;
 mod positions;
 mod query;
+mod road;
+mod sampled;
 mod sums;
 mod texts;
 
 pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
+pub use follow::Following;
 pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
+pub use road::Road;
 
 use std::sync::Arc;
 use std::time::Instant;

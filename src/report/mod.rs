@@ -233,6 +233,42 @@ fn pairs(map: &Map<String, Value>) -> String {
     map.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// One value of many on a line is cut after so many columns.
+pub(crate) const VALUE_WIDTH_MAX: usize = 48;
+
+/// `status = paid`, the value cut.
+pub(crate) fn pair(name: &str, cell: &Value) -> String {
+    let cell = table::cut(&value(cell), VALUE_WIDTH_MAX);
+    format!("{} = {cell}", shown_cut(name, 60))
+}
+
+/// `status placed → paid`: what became of a column's value. Each is cut to so many columns, and where only the ends of two long
+/// values differ, their beginnings are left out.
+pub(crate) fn step(name: &str, old: Option<&Value>, new: &Value, most: usize) -> String {
+    /// What is shown of the common beginning.
+    const LEAD: usize = 8;
+    let (mut old, mut new) = (old.map_or("?".to_owned(), value), value(new));
+    let common = old.chars().zip(new.chars());
+    let common = common.take_while(|(old, new)| old == new).count();
+    if table::width(&old).max(table::width(&new)) > most && common > LEAD + most / 2 {
+        for text in [&mut old, &mut new] {
+            let rest: String = text.chars().skip(common - LEAD).collect();
+            *text = format!("…{rest}");
+        }
+    }
+    let (old, new) = (table::cut(&old, most), table::cut(&new, most));
+    format!("{} {old} → {new}", shown_cut(name, 60))
+}
+
+/// Text in a colour (an SGR code), where there is colour.
+pub(crate) fn paint(color: bool, code: &str, text: &str) -> String {
+    if color {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
 /// A violation on one line: key, then evidence that the key does not already say.
 fn violation_line(violation: &Violation) -> String {
     let key = if violation.key.is_empty() {
@@ -350,7 +386,7 @@ fn verdict_counts(report: &CheckReport) -> String {
 }
 
 /// The position as people read it: `#1934, 2026-03-14 09:12:44Z`; None where the source has no history.
-fn position(at: &At) -> Option<String> {
+pub(crate) fn position(at: &At) -> Option<String> {
     let mut out = format!("#{}", at.commit?);
     if let Some(snapshot) = &at.meta.snapshot {
         let _ = write!(out, ", snapshot {}", shown_cut(snapshot, 60));
@@ -366,7 +402,7 @@ fn source(report: &CheckReport) -> String {
     source_shown(&report.source)
 }
 
-fn source_shown(text: &str) -> String {
+pub(crate) fn source_shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
@@ -410,7 +446,7 @@ fn table_name(outcome: &Outcome) -> Option<&str> {
 }
 
 /// A word for a POSIX shell: quoted where it needs to be.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -439,6 +475,10 @@ fn guard_commands(text: String) -> String {
 /// JSON text that is harmless where it is printed: characters that move a terminal's cursor, turn its direction, or begin
 /// a command of a build server are written as `\u` escapes, which every reader turns back.
 pub(crate) fn safe_json(text: &str) -> String {
+    let harmless = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
+    if text.bytes().all(harmless) && !text.contains("##") {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let mut previous = ' ';
     for c in text.chars() {

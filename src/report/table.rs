@@ -64,6 +64,53 @@ pub(crate) fn wrap(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
+/// Items joined by commas behind a beginning, in lines of at most so many columns: a line breaks between items, and within one only
+/// where it is longer than a line.
+pub(crate) fn flow(begin: &str, items: &[String], most: usize) -> Vec<String> {
+    let mut lines = vec![begin.to_owned()];
+    for (at, item) in items.iter().enumerate() {
+        let comma = if at + 1 < items.len() { "," } else { "" };
+        let item = format!("{item}{comma}");
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = item,
+            Some(line) if width(line) + 1 + width(&item) <= most => {
+                line.push(' ');
+                line.push_str(&item);
+            }
+            _ => lines.push(item),
+        }
+    }
+    let broken = |line: String| {
+        if width(&line) <= most {
+            vec![line]
+        } else {
+            wrap(&line, most)
+        }
+    };
+    lines.into_iter().flat_map(broken).collect()
+}
+
+/// The same with no more items than fit so many columns in all, and the number of those that are left off.
+pub(crate) fn bounded_flow(
+    begin: &str,
+    items: &[String],
+    most: usize,
+    in_all: usize,
+) -> Vec<String> {
+    let mut used = width(begin);
+    let mut fits = |item: &&String| {
+        used += width(item) + 2;
+        used <= in_all
+    };
+    let shown = items.iter().take_while(|item| fits(item)).count().max(1);
+    if shown >= items.len() {
+        return flow(begin, items, most);
+    }
+    let mut some: Vec<String> = items.iter().take(shown).cloned().collect();
+    some.push(format!("… and {} more", items.len() - shown));
+    flow(begin, &some, most)
+}
+
 /// One column: its heading, its cells (one a row), and how it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
@@ -96,7 +143,8 @@ impl Column {
         self
     }
 
-    fn width(&self) -> usize {
+    /// The width of the widest cell or the heading.
+    pub(crate) fn width(&self) -> usize {
         self.cells
             .iter()
             .map(|cell| width(cell))

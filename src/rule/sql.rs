@@ -77,10 +77,7 @@ pub fn parse_query(sql: &Sql) -> Result<Box<Query>, Diagnostic> {
     if let Some(first) = first {
         let keyword = word(&first.token);
         if !keyword.is_some_and(|keyword| {
-            matches!(
-                keyword,
-                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
-            )
+            matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
         }) {
             let message = format!("a query cannot begin with {}", shown(&first.token));
             return Err(place(sql, first.span.start, &first.token)

@@ -5,12 +5,11 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType as ArrowType, IntervalUnit, TimeUnit,
 };
-use datafusion::arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value};
 
 use crate::change::{Cell, Decimal};
 use crate::schema::DataType;
-use crate::schema::value::{ValueError, parse_text, to_json, to_text, uuid_text};
+use crate::schema::value::{ValueError, interval_text, parse_text, to_json, to_text, uuid_text};
 
 /// Deeper nesting is refused.
 const DEPTH_MAX: usize = 64;
@@ -134,12 +133,54 @@ fn read(array: &dyn Array, row: usize, depth: usize) -> Result<Option<Found<'_>>
         }
         A::RunEndEncoded(_, _) => return read_run(array, row, depth),
         A::Struct(_) | A::Map(_, _) => Found::Json(json(array, row, depth)?),
-        A::Duration(_)
-        | A::Interval(
-            IntervalUnit::YearMonth | IntervalUnit::DayTime | IntervalUnit::MonthDayNano,
-        ) => Found::Printed(array_value_to_string(array, row).map_err(|_| UNSUPPORTED)?),
+        A::Duration(_) | A::Interval(_) => {
+            Found::Printed(read_interval(array, row).ok_or(UNSUPPORTED)?)
+        }
         _ => return read_number(array, row).map(Some),
     }))
+}
+
+/// An interval or a duration, as Postgres prints it.
+fn read_interval(array: &dyn Array, row: usize) -> Option<String> {
+    use arrow_types as t;
+    let (months, days, nanos) = match array.data_type() {
+        ArrowType::Interval(IntervalUnit::YearMonth) => {
+            let months = primitive::<t::IntervalYearMonthType>(array, row)?;
+            (months, 0, 0)
+        }
+        ArrowType::Interval(IntervalUnit::DayTime) => {
+            let value = primitive::<t::IntervalDayTimeType>(array, row)?;
+            let nanos = i128::from(value.milliseconds) * 1_000_000;
+            (0, i64::from(value.days), nanos)
+        }
+        ArrowType::Interval(IntervalUnit::MonthDayNano) => {
+            let value = primitive::<t::IntervalMonthDayNanoType>(array, row)?;
+            let nanos = i128::from(value.nanoseconds);
+            (value.months, i64::from(value.days), nanos)
+        }
+        ArrowType::Duration(unit) => {
+            let (value, unit) = match unit {
+                TimeUnit::Second => (
+                    primitive::<t::DurationSecondType>(array, row)?,
+                    1_000_000_000,
+                ),
+                TimeUnit::Millisecond => (
+                    primitive::<t::DurationMillisecondType>(array, row)?,
+                    1_000_000,
+                ),
+                TimeUnit::Microsecond => {
+                    (primitive::<t::DurationMicrosecondType>(array, row)?, 1_000)
+                }
+                TimeUnit::Nanosecond => (primitive::<t::DurationNanosecondType>(array, row)?, 1),
+            };
+            // As Postgres subtracts timestamps: whole days, then the rest.
+            let nanos = i128::from(value) * unit;
+            let day = i128::from(MICROS_PER_DAY) * 1_000;
+            (0, i64::try_from(nanos / day).ok()?, nanos % day)
+        }
+        _ => return None,
+    };
+    Some(interval_text(months, days, nanos))
 }
 
 fn primitive<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> Option<T::Native> {

@@ -4,6 +4,7 @@
 //! type is one. An error names the type and a fixed reason, never the value (invariant 11).
 
 mod array;
+mod interval;
 mod json;
 mod numeric;
 mod print;
@@ -13,6 +14,8 @@ mod types;
 use super::DataType;
 use crate::change::Cell;
 
+pub(crate) use interval::interval_text;
+pub(crate) use json::canonical as canonical_json;
 pub use json::{parse_json, to_json};
 pub use print::to_text;
 pub use time::{format_timestamp, parse_timestamp};

@@ -115,6 +115,7 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
     history
         .files
         .resize(history.schema.tables.len(), Vec::new());
+    history.shrink();
     diagnostics.retain(|diagnostic| diagnostic.level != Level::Error);
     Ok(Opened {
         history,

@@ -1,17 +1,24 @@
 //! One column of a multi-version table: typed vectors, appended to and never rewritten in order.
 
+mod arrow;
+mod store;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int64Builder, ListBuilder, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder, make_builder,
+    Float64Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder,
 };
-use datafusion::arrow::datatypes::{DataType as ArrowType, Field, TimeUnit};
+use datafusion::arrow::datatypes::DataType as ArrowType;
 
-use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
+use crate::schema::value::canonical_json;
+use arrow::{arrow_type, list_to_arrow};
+pub(in crate::state) use store::capacity;
+use store::{Decimals, Ints, Slot, Slots, Texts};
 
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;
@@ -20,22 +27,14 @@ pub(super) const NO_ROW: u32 = u32::MAX;
 #[derive(Debug)]
 enum Data {
     Bool(Vec<bool>),
-    Int(Vec<i64>),
+    Int(Ints),
     Float(Vec<f64>),
-    Decimal { values: Vec<i128>, scale: u8 },
-    Text { ends: Vec<usize>, bytes: String },
-    Bytes { ends: Vec<usize>, bytes: Vec<u8> },
+    Decimal(Decimals),
+    Text(Texts<String>),
+    Bytes(Texts<Vec<u8>>),
     Date(Vec<i32>),
     Micros(Vec<i64>),
     List(Vec<Vec<Cell>>),
-}
-
-/// What a slot holds besides its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    Value,
-    Null,
-    Unknown,
 }
 
 /// A column's values for every row version of its table.
@@ -43,8 +42,10 @@ enum Slot {
 pub(super) struct ColumnVersions {
     data_type: DataType,
     data: Data,
-    slots: Vec<Slot>,
+    slots: Slots,
     unknown_count: usize,
+    /// Whether some array has more dimensions than the engine has room for.
+    has_nested: bool,
 }
 
 /// A value that a column cannot hold.
@@ -58,68 +59,97 @@ impl ColumnVersions {
     pub(super) fn new(data_type: DataType) -> Self {
         let data = match &data_type {
             DataType::Bool => Data::Bool(Vec::new()),
-            DataType::Int16 | DataType::Int32 | DataType::Int64 => Data::Int(Vec::new()),
+            DataType::Int16 | DataType::Int32 | DataType::Int64 => Data::Int(Ints::new()),
             DataType::Float32 | DataType::Float64 => Data::Float(Vec::new()),
             DataType::Numeric { precision_scale } => {
                 let scale = precision_scale.map_or(0, |(_, s)| {
                     u8::try_from(s).unwrap_or(0).min(DECIMAL_DIGITS_MAX)
                 });
-                Data::Decimal {
-                    values: Vec::new(),
-                    scale,
-                }
+                Data::Decimal(Decimals::new(scale))
             }
-            DataType::Bytea => Data::Bytes {
-                ends: Vec::new(),
-                bytes: Vec::new(),
-            },
+            DataType::Bytea => Data::Bytes(Texts::new()),
             DataType::Date => Data::Date(Vec::new()),
             DataType::Time | DataType::Timestamp | DataType::TimestampTz => {
                 Data::Micros(Vec::new())
             }
             DataType::Array(_) => Data::List(Vec::new()),
-            _ => Data::Text {
-                ends: Vec::new(),
-                bytes: String::new(),
-            },
+            _ => Data::Text(Texts::new()),
         };
         ColumnVersions {
             data_type,
             data,
-            slots: Vec::new(),
+            slots: Slots::default(),
             unknown_count: 0,
+            has_nested: false,
         }
     }
 
-    pub(super) fn has_unknown(&self) -> bool {
-        self.unknown_count > 0
+    /// Gives back the room that was kept for more.
+    pub(super) fn shrink(&mut self) {
+        self.slots.shrink();
+        match &mut self.data {
+            Data::Bool(values) => values.shrink_to_fit(),
+            Data::Int(values) => values.shrink(),
+            Data::Float(values) => values.shrink_to_fit(),
+            Data::Decimal(values) => values.shrink(),
+            Data::Text(values) => values.shrink(),
+            Data::Bytes(values) => values.shrink(),
+            Data::Date(values) => values.shrink_to_fit(),
+            Data::Micros(values) => values.shrink_to_fit(),
+            Data::List(values) => values.shrink_to_fit(),
+        }
     }
 
+    /// The bytes of memory that the column holds on to, beside itself.
+    pub(super) fn bytes(&self) -> usize {
+        let data = match &self.data {
+            Data::Bool(values) => capacity(values),
+            Data::Int(values) => values.bytes(),
+            Data::Float(values) => capacity(values),
+            Data::Decimal(values) => values.bytes(),
+            Data::Text(values) => values.bytes(),
+            Data::Bytes(values) => values.bytes(),
+            Data::Date(values) => capacity(values),
+            Data::Micros(values) => capacity(values),
+            Data::List(values) => capacity(values) + values.iter().map(list_bytes).sum::<usize>(),
+        };
+        data + self.slots.bytes()
+    }
+
+    /// Whether some version holds what the engine cannot be shown.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.unknown_count > 0 || self.has_nested
+    }
+
+    /// Whether the engine cannot be shown what a version holds: it is not known, or it is an array in an array, which Postgres has
+    /// in the same type and Arrow has not.
     pub(super) fn is_unknown(&self, row: u32) -> bool {
-        self.slots[row as usize] == Slot::Unknown
+        self.is_missing(row) || (self.has_nested && self.is_nested(row))
+    }
+
+    /// Whether nobody said what a version holds.
+    pub(super) fn is_missing(&self, row: u32) -> bool {
+        self.slots.get(row as usize) == Slot::Unknown
+    }
+
+    fn is_nested(&self, row: u32) -> bool {
+        match (&self.data, &self.data_type) {
+            (Data::List(values), DataType::Array(element)) => {
+                !arrow::has_room(element, &values[row as usize])
+            }
+            _ => false,
+        }
     }
 
     /// Appends a cell. The cell must be of the column's type (readers see to it).
     pub(super) fn push(&mut self, cell: &Cell) -> Result<(), TooWide> {
-        if let (Data::Decimal { values, scale }, Cell::Decimal(decimal)) = (&mut self.data, cell) {
-            let (value, wider) = fit(values, *scale, *decimal)?;
-            *scale = wider;
-            values.push(value);
-            self.slots.push(Slot::Value);
-            return Ok(());
-        }
         match (&mut self.data, cell) {
             (Data::Bool(values), Cell::Bool(value)) => values.push(*value),
             (Data::Int(values), Cell::Int(value)) => values.push(*value),
             (Data::Float(values), Cell::Float(value)) => values.push(*value),
-            (Data::Text { ends, bytes }, Cell::Text(value)) => {
-                bytes.push_str(value);
-                ends.push(bytes.len());
-            }
-            (Data::Bytes { ends, bytes }, Cell::Bytes(value)) => {
-                bytes.extend_from_slice(value);
-                ends.push(bytes.len());
-            }
+            (Data::Decimal(values), Cell::Decimal(value)) => values.push(*value)?,
+            (Data::Text(values), Cell::Text(value)) => values.push(value),
+            (Data::Bytes(values), Cell::Bytes(value)) => values.push(value),
             (Data::Date(values), Cell::Date(value)) => values.push(*value),
             (Data::Micros(values), Cell::Time(value) | Cell::Timestamp(value)) => {
                 values.push(*value)
@@ -131,33 +161,69 @@ impl ColumnVersions {
                 self.data_type
             ),
         }
-        self.slots.push(match cell {
+        self.push_slot(match cell {
             Cell::Null => Slot::Null,
-            Cell::Unknown => {
-                self.unknown_count += 1;
-                Slot::Unknown
-            }
+            Cell::Unknown => Slot::Unknown,
             _ => Slot::Value,
         });
+        self.note_nested(cell);
         Ok(())
+    }
+
+    fn note_nested(&mut self, cell: &Cell) {
+        if let (Cell::List(cells), DataType::Array(element)) = (cell, &self.data_type) {
+            self.has_nested |= !arrow::has_room(element, cells);
+        }
+    }
+
+    /// Appends what a row version holds once more.
+    pub(super) fn push_copy(&mut self, row: u32) {
+        let at = row as usize;
+        match &mut self.data {
+            Data::Bool(values) => values.push(values[at]),
+            Data::Int(values) => values.push(values.get(at)),
+            Data::Float(values) => values.push(values[at]),
+            Data::Decimal(values) => values.push_copy(at),
+            Data::Text(values) => values.push_copy(at),
+            Data::Bytes(values) => values.push_copy(at),
+            Data::Date(values) => values.push(values[at]),
+            Data::Micros(values) => values.push(values[at]),
+            Data::List(values) => values.push(values[at].clone()),
+        }
+        self.push_slot(self.slots.get(at));
+    }
+
+    /// Appends a cell of a row that took the place of a version; a text that did not change is kept once.
+    pub(super) fn push_after(&mut self, old: u32, cell: &Cell) -> Result<(), TooWide> {
+        let at = old as usize;
+        let unchanged = match (&self.data, cell) {
+            (Data::Text(values), Cell::Text(text)) => values.get(at) == text,
+            (Data::Bytes(values), Cell::Bytes(bytes)) => values.get(at) == bytes.as_slice(),
+            _ => false,
+        };
+        if unchanged && self.slots.get(at) == Slot::Value {
+            self.push_copy(old);
+            return Ok(());
+        }
+        self.push(cell)
+    }
+
+    fn push_slot(&mut self, slot: Slot) {
+        self.unknown_count += usize::from(slot == Slot::Unknown);
+        self.slots.push(slot);
     }
 
     /// Takes back the last push.
     pub(super) fn pop(&mut self) {
         match &mut self.data {
             Data::Bool(values) => _ = values.pop(),
-            Data::Int(values) | Data::Micros(values) => _ = values.pop(),
+            Data::Int(values) => values.pop(),
             Data::Float(values) => _ = values.pop(),
-            Data::Decimal { values, .. } => _ = values.pop(),
-            Data::Text { ends, bytes } => {
-                ends.pop();
-                bytes.truncate(ends.last().copied().unwrap_or(0));
-            }
-            Data::Bytes { ends, bytes } => {
-                ends.pop();
-                bytes.truncate(ends.last().copied().unwrap_or(0));
-            }
+            Data::Decimal(values) => values.pop(),
+            Data::Text(values) => values.pop(),
+            Data::Bytes(values) => values.pop(),
             Data::Date(values) => _ = values.pop(),
+            Data::Micros(values) => _ = values.pop(),
             Data::List(values) => _ = values.pop(),
         }
         if self.slots.pop() == Some(Slot::Unknown) {
@@ -168,82 +234,52 @@ impl ColumnVersions {
     /// Makes a value known that was not: a later image told what this version held.
     pub(super) fn learn(&mut self, row: u32, cell: &Cell) -> Result<(), TooWide> {
         let at = row as usize;
-        if self.slots[at] != Slot::Unknown || *cell == Cell::Unknown {
+        if self.slots.get(at) != Slot::Unknown || *cell == Cell::Unknown {
             return Ok(());
         }
         match (&mut self.data, cell) {
             (_, Cell::Null) => {}
             (Data::Bool(values), Cell::Bool(value)) => values[at] = *value,
-            (Data::Int(values), Cell::Int(value)) => values[at] = *value,
+            (Data::Int(values), Cell::Int(value)) => values.set(at, *value),
             (Data::Float(values), Cell::Float(value)) => values[at] = *value,
-            (Data::Decimal { values, scale }, Cell::Decimal(decimal)) => {
-                let (value, wider) = fit(values, *scale, *decimal)?;
-                *scale = wider;
-                values[at] = value;
-            }
+            (Data::Decimal(values), Cell::Decimal(value)) => values.set(at, *value)?,
             (Data::Date(values), Cell::Date(value)) => values[at] = *value,
             (Data::Micros(values), Cell::Time(value) | Cell::Timestamp(value)) => {
                 values[at] = *value
             }
             (Data::List(values), Cell::List(value)) => values[at] = value.clone(),
-            (Data::Text { ends, bytes }, Cell::Text(value)) => {
-                let start = if at == 0 { 0 } else { ends[at - 1] };
-                bytes.insert_str(start, value);
-                ends[at..].iter_mut().for_each(|end| *end += value.len());
-            }
-            (Data::Bytes { ends, bytes }, Cell::Bytes(value)) => {
-                let start = if at == 0 { 0 } else { ends[at - 1] };
-                bytes.splice(start..start, value.iter().copied());
-                ends[at..].iter_mut().for_each(|end| *end += value.len());
-            }
+            (Data::Text(values), Cell::Text(value)) => values.set(at, value),
+            (Data::Bytes(values), Cell::Bytes(value)) => values.set(at, value),
             _ => panic!(
                 "a cell of another type than its column {}: readers convert by the schema",
                 self.data_type
             ),
         }
-        self.slots[at] = if *cell == Cell::Null {
-            Slot::Null
-        } else {
-            Slot::Value
+        let slot = match cell {
+            Cell::Null => Slot::Null,
+            _ => Slot::Value,
         };
+        self.slots.set(at, slot);
         self.unknown_count -= 1;
+        self.note_nested(cell);
         Ok(())
-    }
-
-    fn text(&self, row: u32) -> &str {
-        let Data::Text { ends, bytes } = &self.data else {
-            return "";
-        };
-        let at = row as usize;
-        &bytes[if at == 0 { 0 } else { ends[at - 1] }..ends[at]]
-    }
-
-    fn bytes(&self, row: u32) -> &[u8] {
-        let Data::Bytes { ends, bytes } = &self.data else {
-            return &[];
-        };
-        let at = row as usize;
-        &bytes[if at == 0 { 0 } else { ends[at - 1] }..ends[at]]
     }
 
     /// The cell of a row version.
     pub(super) fn cell(&self, row: u32) -> Cell {
         let at = row as usize;
-        match self.slots[at] {
+        match self.slots.get(at) {
             Slot::Null => return Cell::Null,
             Slot::Unknown => return Cell::Unknown,
             Slot::Value => {}
         }
         match &self.data {
             Data::Bool(values) => Cell::Bool(values[at]),
-            Data::Int(values) => Cell::Int(values[at]),
+            Data::Int(values) => Cell::Int(values.get(at)),
             Data::Float(values) => Cell::Float(values[at]),
-            Data::Decimal { values, scale } => Cell::Decimal(Decimal {
-                unscaled: values[at],
-                scale: *scale,
-            }),
-            Data::Text { .. } => Cell::Text(self.text(row).to_owned()),
-            Data::Bytes { .. } => Cell::Bytes(self.bytes(row).to_vec()),
+            Data::Decimal(values) => Cell::Decimal(values.get(at)),
+            Data::Text(values) => Cell::Text(values.get(at).to_owned()),
+            Data::Bytes(values) => Cell::Bytes(values.get(at).to_vec()),
             Data::Date(values) => Cell::Date(values[at]),
             Data::Micros(values) if self.data_type == DataType::Time => Cell::Time(values[at]),
             Data::Micros(values) => Cell::Timestamp(values[at]),
@@ -253,27 +289,27 @@ impl ColumnVersions {
 
     /// Whether two values of this type are the same: JSON by its meaning where Postgres has it so.
     pub(super) fn same(&self, row: u32, cell: &Cell) -> bool {
-        match (&self.data, cell, self.slots[row as usize]) {
-            (Data::Text { .. }, Cell::Text(text), Slot::Value) => {
-                let own = self.text(row);
+        let at = row as usize;
+        match (&self.data, cell, self.slots.get(at)) {
+            (Data::Text(values), Cell::Text(text), Slot::Value) => {
+                let own = values.get(at);
                 own == text
                     || (self.data_type == DataType::Jsonb
-                        && serde_json::from_str::<serde_json::Value>(own).ok()
-                            == serde_json::from_str::<serde_json::Value>(text).ok())
+                        && canonical_json(own) == canonical_json(text))
             }
-            (Data::Int(values), Cell::Int(value), Slot::Value) => values[row as usize] == *value,
+            (Data::Int(values), Cell::Int(value), Slot::Value) => values.get(at) == *value,
             _ => self.cell(row) == *cell,
         }
     }
 
     /// Whether two versions hold the same value.
     pub(super) fn same_rows(&self, a: u32, b: u32) -> bool {
-        match (self.slots[a as usize], self.slots[b as usize]) {
+        let (i, j) = (a as usize, b as usize);
+        match (self.slots.get(i), self.slots.get(j)) {
             (Slot::Value, Slot::Value) => match &self.data {
-                Data::Int(values) | Data::Micros(values) => {
-                    values[a as usize] == values[b as usize]
-                }
-                Data::Text { .. } if self.text(a) == self.text(b) => true,
+                Data::Int(values) => values.get(i) == values.get(j),
+                Data::Micros(values) => values[i] == values[j],
+                Data::Text(values) if values.get(i) == values.get(j) => true,
                 _ => self.same(a, &self.cell(b)),
             },
             (left, right) => left == right,
@@ -283,11 +319,11 @@ impl ColumnVersions {
     /// Whether two versions hold the same to the last digit and letter; two that are not known do.
     pub(super) fn identical(&self, a: u32, b: u32) -> bool {
         let (i, j) = (a as usize, b as usize);
-        let both = (self.slots[i], self.slots[j]) == (Slot::Value, Slot::Value);
+        let both = (self.slots.get(i), self.slots.get(j)) == (Slot::Value, Slot::Value);
         match &self.data {
-            _ if !both => self.slots[i] == self.slots[j],
+            _ if !both => self.slots.get(i) == self.slots.get(j),
             Data::Float(values) => values[i].to_bits() == values[j].to_bits(),
-            Data::Text { .. } => self.text(a) == self.text(b),
+            Data::Text(values) => values.same_number(i, j) || values.get(i) == values.get(j),
             _ => self.same_rows(a, b),
         }
     }
@@ -300,8 +336,9 @@ impl ColumnVersions {
     /// The Arrow type of the column as it stands.
     pub(super) fn arrow_type(&self) -> ArrowType {
         match &self.data {
-            Data::Decimal { scale, .. } => {
-                ArrowType::Decimal128(DECIMAL_DIGITS_MAX, i8::try_from(*scale).unwrap_or(0))
+            Data::Decimal(values) => {
+                let scale = i8::try_from(values.scale()).unwrap_or(0);
+                ArrowType::Decimal128(DECIMAL_DIGITS_MAX, scale)
             }
             _ => arrow_type(&self.data_type),
         }
@@ -310,55 +347,41 @@ impl ColumnVersions {
     /// The values of the given row versions; [`NO_ROW`] and cells that are not known become nulls.
     pub(super) fn to_arrow(&self, rows: &[u32]) -> ArrayRef {
         let at = |row: u32| {
-            (row != NO_ROW && self.slots[row as usize] == Slot::Value).then_some(row as usize)
+            let known = row != NO_ROW && self.slots.get(row as usize) == Slot::Value;
+            known.then_some(row as usize)
         };
         macro_rules! build {
-            ($builder:expr, $values:expr) => {{
+            ($builder:expr, $value:expr) => {{
                 let mut builder = $builder;
                 for &row in rows {
-                    builder.append_option(at(row).map(|i| $values[i]));
+                    builder.append_option(at(row).map($value));
                 }
                 Arc::new(builder.finish())
             }};
         }
+        let count = rows.len();
         match &self.data {
-            Data::Bool(values) => build!(BooleanBuilder::with_capacity(rows.len()), values),
-            Data::Int(values) => build!(Int64Builder::with_capacity(rows.len()), values),
+            Data::Bool(values) => build!(BooleanBuilder::with_capacity(count), |i| values[i]),
+            Data::Int(values) => build!(Int64Builder::with_capacity(count), |i| values.get(i)),
             Data::Float(values) if self.data_type == DataType::Float32 => {
-                let mut builder = Float32Builder::with_capacity(rows.len());
-                rows.iter()
-                    .for_each(|&row| builder.append_option(at(row).map(|i| values[i] as f32)));
-                Arc::new(builder.finish())
+                build!(Float32Builder::with_capacity(count), |i| values[i] as f32)
             }
-            Data::Float(values) => build!(Float64Builder::with_capacity(rows.len()), values),
-            Data::Decimal { values, .. } => {
-                build!(
-                    Decimal128Builder::with_capacity(rows.len()).with_data_type(self.arrow_type()),
-                    values
-                )
+            Data::Float(values) => build!(Float64Builder::with_capacity(count), |i| values[i]),
+            Data::Decimal(values) => {
+                let builder = Decimal128Builder::with_capacity(count);
+                build!(builder.with_data_type(self.arrow_type()), |i| values
+                    .unscaled(i))
             }
-            Data::Text { .. } => {
-                let mut builder = StringBuilder::new();
-                rows.iter()
-                    .for_each(|&row| builder.append_option(at(row).map(|_| self.text(row))));
-                Arc::new(builder.finish())
-            }
-            Data::Bytes { .. } => {
-                let mut builder = BinaryBuilder::new();
-                rows.iter()
-                    .for_each(|&row| builder.append_option(at(row).map(|_| self.bytes(row))));
-                Arc::new(builder.finish())
-            }
-            Data::Date(values) => build!(Date32Builder::with_capacity(rows.len()), values),
+            Data::Text(values) => build!(StringBuilder::new(), |i| values.get(i)),
+            Data::Bytes(values) => build!(BinaryBuilder::new(), |i| values.get(i)),
+            Data::Date(values) => build!(Date32Builder::with_capacity(count), |i| values[i]),
             Data::Micros(values) if self.data_type == DataType::Time => {
-                build!(Time64MicrosecondBuilder::with_capacity(rows.len()), values)
+                build!(Time64MicrosecondBuilder::with_capacity(count), |i| values
+                    [i])
             }
             Data::Micros(values) => {
-                build!(
-                    TimestampMicrosecondBuilder::with_capacity(rows.len())
-                        .with_data_type(self.arrow_type()),
-                    values
-                )
+                let builder = TimestampMicrosecondBuilder::with_capacity(count);
+                build!(builder.with_data_type(self.arrow_type()), |i| values[i])
             }
             Data::List(values) => list_to_arrow(
                 &self.data_type,
@@ -368,220 +391,29 @@ impl ColumnVersions {
     }
 }
 
+/// The bytes of a list's elements.
+fn list_bytes(cells: &Vec<Cell>) -> usize {
+    let inside = cells.iter().map(|cell| match cell {
+        Cell::Text(text) => text.capacity(),
+        Cell::Bytes(bytes) => bytes.capacity(),
+        Cell::List(cells) => list_bytes(cells),
+        _ => 0,
+    });
+    capacity(cells) + inside.sum::<usize>()
+}
+
 impl Data {
     fn push_default(&mut self) {
         match self {
             Data::Bool(values) => values.push(false),
-            Data::Int(values) | Data::Micros(values) => values.push(0),
+            Data::Int(values) => values.push(0),
             Data::Float(values) => values.push(0.0),
-            Data::Decimal { values, .. } => values.push(0),
-            Data::Text { ends, bytes } => ends.push(bytes.len()),
-            Data::Bytes { ends, bytes } => ends.push(bytes.len()),
+            Data::Decimal(values) => values.push_default(),
+            Data::Text(values) => values.push_default(),
+            Data::Bytes(values) => values.push_default(),
             Data::Date(values) => values.push(0),
+            Data::Micros(values) => values.push(0),
             Data::List(values) => values.push(Vec::new()),
         }
-    }
-}
-
-/// Brings a decimal to the column's scale; a larger scale rescales what is there.
-fn fit(values: &mut [i128], scale: u8, decimal: Decimal) -> Result<(i128, u8), TooWide> {
-    if decimal.scale > scale {
-        for value in values.iter_mut() {
-            *value = Decimal {
-                unscaled: *value,
-                scale,
-            }
-            .rescale(decimal.scale)
-            .ok_or(TooWide)?
-            .unscaled;
-        }
-        return Ok((decimal.unscaled, decimal.scale));
-    }
-    Ok((decimal.rescale(scale).ok_or(TooWide)?.unscaled, scale))
-}
-
-/// The Arrow type in which a column of this type is held (integers are widened to 64 bits, so keys of different width join).
-pub(super) fn arrow_type(data_type: &DataType) -> ArrowType {
-    match data_type {
-        DataType::Bool => ArrowType::Boolean,
-        DataType::Int16 | DataType::Int32 | DataType::Int64 => ArrowType::Int64,
-        DataType::Float32 => ArrowType::Float32,
-        DataType::Float64 => ArrowType::Float64,
-        DataType::Numeric { precision_scale } => {
-            let scale = precision_scale.map_or(10, |(_, s)| i8::try_from(s).unwrap_or(0).max(0));
-            ArrowType::Decimal128(DECIMAL_DIGITS_MAX, scale)
-        }
-        DataType::Bytea => ArrowType::Binary,
-        DataType::Date => ArrowType::Date32,
-        DataType::Time => ArrowType::Time64(TimeUnit::Microsecond),
-        DataType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
-        DataType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        DataType::Array(element) => {
-            ArrowType::List(Arc::new(Field::new("item", element_type(element), true)))
-        }
-        _ => ArrowType::Utf8,
-    }
-}
-
-/// The Arrow type of an array's elements. Plain `numeric` has no scale of its own, so there it stays exact as text.
-fn element_type(element: &DataType) -> ArrowType {
-    match element {
-        DataType::Numeric {
-            precision_scale: None,
-        } => ArrowType::Utf8,
-        _ => arrow_type(element),
-    }
-}
-
-/// Arrays: few and small, so through dynamic builders.
-fn list_to_arrow<'a>(
-    data_type: &DataType,
-    rows: impl Iterator<Item = Option<&'a Vec<Cell>>>,
-) -> ArrayRef {
-    let DataType::Array(element) = data_type else {
-        unreachable!("lists are only kept for array types")
-    };
-    let mut builder = ListBuilder::new(make_builder(&element_type(element), 0));
-    for row in rows {
-        match row {
-            None => builder.append_null(),
-            Some(cells) => {
-                for cell in cells {
-                    append_element(builder.values(), element, cell);
-                }
-                builder.append(true);
-            }
-        }
-    }
-    Arc::new(builder.finish())
-}
-
-fn append_element(
-    builder: &mut Box<dyn datafusion::arrow::array::ArrayBuilder>,
-    element: &DataType,
-    cell: &Cell,
-) {
-    macro_rules! append {
-        ($builder:ty, $value:expr) => {
-            if let Some(builder) = builder.as_any_mut().downcast_mut::<$builder>() {
-                builder.append_option($value);
-            }
-        };
-    }
-    type Nested = ListBuilder<Box<dyn datafusion::arrow::array::ArrayBuilder>>;
-    match element {
-        DataType::Bool => append!(
-            BooleanBuilder,
-            if let Cell::Bool(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            append!(
-                Int64Builder,
-                if let Cell::Int(v) = cell {
-                    Some(*v)
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Float32 => append!(
-            Float32Builder,
-            if let Cell::Float(v) = cell {
-                Some(*v as f32)
-            } else {
-                None
-            }
-        ),
-        DataType::Float64 => append!(
-            Float64Builder,
-            if let Cell::Float(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Numeric {
-            precision_scale: None,
-        } => {
-            append!(
-                StringBuilder,
-                if let Cell::Decimal(v) = cell {
-                    Some(v.to_string())
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Numeric { .. } => {
-            let ArrowType::Decimal128(_, scale) = arrow_type(element) else {
-                unreachable!("numeric is a decimal")
-            };
-            let scale = u8::try_from(scale).unwrap_or(0);
-            let value = if let Cell::Decimal(v) = cell {
-                v.rescale(scale).map(|v| v.unscaled)
-            } else {
-                None
-            };
-            append!(Decimal128Builder, value);
-        }
-        DataType::Bytea => append!(
-            BinaryBuilder,
-            if let Cell::Bytes(v) = cell {
-                Some(v)
-            } else {
-                None
-            }
-        ),
-        DataType::Date => append!(
-            Date32Builder,
-            if let Cell::Date(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Time => append!(
-            Time64MicrosecondBuilder,
-            if let Cell::Time(v) = cell {
-                Some(*v)
-            } else {
-                None
-            }
-        ),
-        DataType::Timestamp | DataType::TimestampTz => {
-            append!(
-                TimestampMicrosecondBuilder,
-                if let Cell::Timestamp(v) = cell {
-                    Some(*v)
-                } else {
-                    None
-                }
-            );
-        }
-        DataType::Array(inner) => {
-            if let Some(builder) = builder.as_any_mut().downcast_mut::<Nested>() {
-                match cell {
-                    Cell::List(cells) => {
-                        for cell in cells {
-                            append_element(builder.values(), inner, cell);
-                        }
-                        builder.append(true);
-                    }
-                    _ => builder.append_null(),
-                }
-            }
-        }
-        _ => append!(
-            StringBuilder,
-            if let Cell::Text(v) = cell {
-                Some(v)
-            } else {
-                None
-            }
-        ),
     }
 }

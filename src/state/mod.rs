@@ -7,7 +7,10 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod event;
+mod fingerprint;
 mod lifetimes;
+mod memory;
 mod position;
 mod recorded;
 mod relation;
@@ -16,6 +19,8 @@ mod versions;
 mod writes;
 
 pub use column::TooWide;
+pub use fingerprint::{Fingerprint, of_state};
+pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
 pub use versions::{Contradiction, TableVersions};

@@ -1,11 +1,13 @@
 //! What one commit recorded, with the rows as they are known from the whole history.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::History;
 use super::column::NO_ROW;
-use super::versions::{Event, TableVersions};
-use crate::change::{Cell, Change, Commit, Image};
+use super::event::Event;
+use super::versions::TableVersions;
+use crate::change::{Cell, Change, Commit, Image, Op};
 
 impl History {
     /// How many changes a commit recorded.
@@ -39,7 +41,7 @@ impl History {
             };
             Change {
                 table: index,
-                op: event.op,
+                op: event.op(),
                 key: image(named, key).filter(|image| !image.is_empty()),
                 before: image(event.before, &all),
                 after: image(event.after, &all),
@@ -50,6 +52,23 @@ impl History {
 }
 
 impl TableVersions {
+    /// Whether any cell of any row version is not known.
+    pub fn has_unknown(&self) -> bool {
+        self.columns.iter().any(|column| column.has_unknown())
+    }
+
+    /// For row versions that updates made after one position and up to another: the version that was there before the first of
+    /// these updates. What is not known in both of them is the same, for an update leaves alone what it does not name.
+    pub fn ancestors(&self, from: Commit, to: Commit) -> HashMap<u32, u32> {
+        let mut first: HashMap<u32, u32> = HashMap::new();
+        let events = self.recorded(&(from.saturating_add(1)..=to)).iter();
+        for event in events.filter(|event| event.op() == Op::Update) {
+            let before = first.get(&event.before).copied();
+            first.insert(event.after, before.unwrap_or(event.before));
+        }
+        first
+    }
+
     /// The changes that a range of commits recorded.
     pub(super) fn recorded(&self, range: &RangeInclusive<Commit>) -> &[Event] {
         let before = |event: &Event| event.commit < *range.start();

@@ -224,7 +224,7 @@ impl History {
         let after: Vec<u32> = events.iter().map(|event| event.after).collect();
         let meta = |commit: Commit| self.meta(commit);
         let mut builder = Builder::default();
-        builder.text("op", events.iter().map(|event| Some(event.op.as_str())));
+        builder.text("op", events.iter().map(|event| Some(event.op().as_str())));
         builder.int(
             "commit",
             events.iter().map(|event| Some(i64::from(event.commit))),
@@ -342,11 +342,11 @@ fn steps(
                 rows_before: 0,
             });
         };
-        let key_changed = event.op == Op::Update
+        let key_changed = event.op() == Op::Update
             && pairing
                 .iter()
                 .any(|&column| !versions.columns[column].same_rows(event.before, event.after));
-        match event.op {
+        match event.op() {
             Op::Truncate => {}
             Op::Update if key_changed => {
                 step(Op::Delete, event.before, NO_ROW);

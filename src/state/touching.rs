@@ -13,7 +13,7 @@ impl TableVersions {
         let groups = self.events.chunk_by(|a, b| a.commit == b.commit);
         groups.filter_map(move |group| {
             let touches = group.iter().any(|event| {
-                event.op != Op::Update || !self.alike(columns, event.before, event.after)
+                event.op() != Op::Update || !self.alike(columns, event.before, event.after)
             });
             touches.then_some(group[0].commit)
         })
@@ -35,7 +35,7 @@ impl TableVersions {
         // Steps within a commit: from the version that a commit leaves to the one that it began with.
         let mut firsts: HashMap<u32, u32> = HashMap::new();
         for event in &self.events[start..end] {
-            if event.op != Op::Update || !self.alike(columns, event.before, event.after) {
+            if event.op() != Op::Update || !self.alike(columns, event.before, event.after) {
                 continue;
             }
             let is_first = self.born[event.before as usize] < event.commit;

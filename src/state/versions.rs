@@ -11,6 +11,7 @@ use std::ops::{Range, RangeInclusive};
 use hashbrown::HashTable;
 
 use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::event::Event;
 use crate::change::{Cell, Change, Commit, Image, Op};
 use crate::schema::Table;
 
@@ -40,16 +41,6 @@ pub enum Contradiction {
     TooWide(#[from] TooWide),
 }
 
-/// A recorded change: which versions it ended and began.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Event {
-    pub(super) commit: Commit,
-    pub(super) ordinal: u32,
-    pub(super) op: Op,
-    pub(super) before: u32,
-    pub(super) after: u32,
-}
-
 /// The net effect of one commit on one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NetEffect {
@@ -74,13 +65,13 @@ pub struct TableVersions {
     pub(super) deaths: Vec<(Commit, u32)>,
     /// Identity of rows: the primary key, or all columns where there is none.
     pub(super) identity: Vec<usize>,
-    live: HashTable<u32>,
+    pub(super) live: HashTable<u32>,
     hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
-    partial_start: bool,
+    pub(super) partial_start: bool,
     /// Whether versions are numbered in the order of their births.
     in_order: bool,
-    seen: HashSet<u64>,
+    pub(super) seen: HashSet<u64>,
 }
 
 impl TableVersions {
@@ -170,7 +161,6 @@ impl TableVersions {
         self.events.push(Event {
             commit,
             ordinal,
-            op: change.op,
             before,
             after,
         });
@@ -193,20 +183,37 @@ impl TableVersions {
 
     fn update(&mut self, commit: Commit, change: &Change) -> Result<(u32, u32), Contradiction> {
         let old = self.locate(change)?;
-        let mut cells: Vec<Cell> = self.columns.iter().map(|column| column.cell(old)).collect();
+        let mut after: Vec<Option<&Cell>> = vec![None; self.columns.len()];
         for (column, cell) in change.after.iter().flatten() {
             if *cell != Cell::Unknown {
-                cells[*column] = cell.clone();
+                after[*column] = Some(cell);
             }
+        }
+        let is_moved = |&column: &usize| {
+            after[column].is_some_and(|cell| self.columns[column].cell(old) != *cell)
+        };
+        if !self.identity.iter().any(is_moved) {
+            let new = self.append_after(old, &after, commit)?;
+            self.take_the_place(old, new, commit);
+            return Ok((old, new));
         }
         let key_changed = self
             .identity
             .iter()
-            .any(|&column| !self.columns[column].same(old, &cells[column]));
-        if key_changed && !self.table.primary_key.is_empty() && self.find(&cells).next().is_some() {
-            return Err(Contradiction::DuplicateKey);
+            .any(|&column| after[column].is_some_and(|cell| !self.columns[column].same(old, cell)));
+        if key_changed && !self.table.primary_key.is_empty() {
+            let mut key = vec![Cell::Unknown; self.columns.len()];
+            for &column in &self.identity {
+                key[column] = match after[column] {
+                    Some(cell) => cell.clone(),
+                    None => self.columns[column].cell(old),
+                };
+            }
+            if self.find(&key).next().is_some() {
+                return Err(Contradiction::DuplicateKey);
+            }
         }
-        let new = self.append(&cells, commit)?;
+        let new = self.append_after(old, &after, commit)?;
         self.leave(old, commit);
         self.enter(new);
         Ok((old, new))
@@ -245,7 +252,7 @@ impl TableVersions {
             if *cell == Cell::Unknown {
                 continue;
             }
-            if self.columns[*column].is_unknown(row) {
+            if self.columns[*column].is_missing(row) {
                 self.columns[*column].learn(row, cell)?;
             } else if !self.columns[*column].same(row, cell) {
                 return Err(Contradiction::Before(
@@ -333,12 +340,11 @@ impl TableVersions {
             }
         }
         let mut ordinal = 0;
-        let mut event = |op, before, after| {
+        let mut event = |before, after| {
             ordinal += 1;
             Event {
                 commit,
                 ordinal,
-                op,
                 before,
                 after,
             }
@@ -351,9 +357,9 @@ impl TableVersions {
             let new = self.append(cells, commit)?;
             if let Some(old) = old {
                 self.leave(old, commit);
-                events.push(event(Op::Update, old, new));
+                events.push(event(old, new));
             } else {
-                events.push(event(Op::Insert, NO_ROW, new));
+                events.push(event(NO_ROW, new));
             }
             matched.insert(new);
             self.enter(new);
@@ -367,7 +373,7 @@ impl TableVersions {
         gone.sort_unstable();
         for row in gone {
             self.leave(row, commit);
-            events.push(event(Op::Delete, row, NO_ROW));
+            events.push(event(row, NO_ROW));
         }
         self.events.extend(events);
         Ok(())
@@ -381,12 +387,36 @@ impl TableVersions {
     }
 
     fn append(&mut self, cells: &[Cell], born: Commit) -> Result<u32, TooWide> {
+        self.append_row(born, |at, column| column.push(&cells[at]))
+    }
+
+    /// Appends what a version holds, but for the columns that an update names.
+    fn append_after(
+        &mut self,
+        old: u32,
+        after: &[Option<&Cell>],
+        born: Commit,
+    ) -> Result<u32, TooWide> {
+        self.append_row(born, |at, column| match after[at] {
+            Some(cell) => column.push_after(old, cell),
+            None => {
+                column.push_copy(old);
+                Ok(())
+            }
+        })
+    }
+
+    fn append_row(
+        &mut self,
+        born: Commit,
+        push: impl Fn(usize, &mut ColumnVersions) -> Result<(), TooWide>,
+    ) -> Result<u32, TooWide> {
         let row = u32::try_from(self.born.len())
             .ok()
             .filter(|row| *row < NO_ROW)
             .expect("fewer than 2^32 row versions");
-        for (at, (column, cell)) in self.columns.iter_mut().zip(cells).enumerate() {
-            if let Err(error) = column.push(cell) {
+        for at in 0..self.columns.len() {
+            if let Err(error) = push(at, &mut self.columns[at]) {
                 // Keep the columns aligned: the row is given up as a whole.
                 self.columns
                     .iter_mut()
@@ -398,6 +428,16 @@ impl TableVersions {
         self.born.push(born);
         self.died.push(ALIVE);
         Ok(row)
+    }
+
+    /// A version ends and one of the same identity begins.
+    fn take_the_place(&mut self, old: u32, new: u32, commit: Commit) {
+        let hash = self.hash_row(new);
+        if let Some(live) = self.live.find_mut(hash, |&other| other == old) {
+            *live = new;
+        }
+        self.died[old as usize] = commit;
+        self.deaths.push((commit, old));
     }
 
     fn enter(&mut self, row: u32) {

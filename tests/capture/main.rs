@@ -8,7 +8,7 @@ mod pgbench;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
-mod workload;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
+mod workload;

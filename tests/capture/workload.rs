@@ -39,8 +39,20 @@ const COLUMNS: [&str; 22] = [
 
 /// Texts that are easily read wrongly.
 const TEXTS: [&str; 14] = [
-    "''", "'plain'", "'NULL'", "'null'", r"'\N'", r"'\.'", "'it''s'", r#"'say "hi"'"#, r"'back\slash\'",
-    r"E'two\nlines\r\n'", r"E'tab\there'", "'größer 😀'", r"E'\x01\x7f\u2028'", "'  blanks  '",
+    "''",
+    "'plain'",
+    "'NULL'",
+    "'null'",
+    r"'\N'",
+    r"'\.'",
+    "'it''s'",
+    r#"'say "hi"'"#,
+    r"'back\slash\'",
+    r"E'two\nlines\r\n'",
+    r"E'tab\there'",
+    "'größer 😀'",
+    r"E'\x01\x7f\u2028'",
+    "'  blanks  '",
 ];
 
 /// A rule, and the keys that it finds as the server finds them.
@@ -150,21 +162,81 @@ fn value(rng: &mut Rng, column: &str) -> String {
     match column {
         "parent" => rng.between(0, 9).to_string(),
         "amount" => format!("{}.{:02}", rng.between(-20, 99), rng.below(100)),
-        "n" => some(rng, &["0", "1.50", "-12345678901234567890.123456789", "1e20", "0.0000000001"]),
+        "n" => some(
+            rng,
+            &[
+                "0",
+                "1.50",
+                "-12345678901234567890.123456789",
+                "1e20",
+                "0.0000000001",
+            ],
+        ),
         "qty" => rng.between(-10, 100).to_string(),
         "flag" => some(rng, &["true", "false"]),
         "day" => format!("'2026-{:02}-{:02}'", rng.between(1, 12), rng.between(1, 28)),
-        "at" => some(rng, &["'2026-03-12 16:03:51.221456'", "'infinity'", "'0044-03-15 12:00:00 BC'", "'1969-12-31 23:59:59.999999'"]),
-        "tz" => format!("'2026-{:02}-29 02:30:00.5+0{}'", rng.pick(&[1, 3, 10]), rng.below(9)),
+        "at" => some(
+            rng,
+            &[
+                "'2026-03-12 16:03:51.221456'",
+                "'infinity'",
+                "'0044-03-15 12:00:00 BC'",
+                "'1969-12-31 23:59:59.999999'",
+            ],
+        ),
+        "tz" => format!(
+            "'2026-{:02}-29 02:30:00.5+0{}'",
+            rng.pick(&[1, 3, 10]),
+            rng.below(9)
+        ),
         "clock" => some(rng, &["'00:00'", "'24:00'", "'23:59:59.999999'"]),
-        "u" => some(rng, &["'4bf92f35-0000-4000-8000-000000000001'", "gen_random_uuid()"]),
-        "j" => some(rng, &["'{\"a\":  [1, 2.50], \"a\": null}'", "'\"x\\n\\\"y\\\"\"'", "'null'", "'[]'"]),
-        "jb" => some(rng, &["'{\"bb\":  [1, 2.50], \"a\": null}'", "'\"x\\n\\\"y\\\"\"'", "'null'", "'{}'"]),
-        "ints" => some(rng, &["'{}'", "'{1,NULL,-3}'", "'{{1,2},{3,4}}'"]),
-        "texts" => some(rng, &["'{}'", r#"'{"","NULL",NULL,"a,b","c\"d\\e"}'"#, "array[E'two\\nlines', '{x}']"]),
-        "raw" => some(rng, &[r"'\x'", r"'\x00ff5c27'", "decode(md5(random()::text), 'hex')"]),
+        "u" => some(
+            rng,
+            &[
+                "'4bf92f35-0000-4000-8000-000000000001'",
+                "gen_random_uuid()",
+            ],
+        ),
+        "j" => some(
+            rng,
+            &[
+                "'{\"a\":  [1, 2.50], \"a\": null}'",
+                "'\"x\\n\\\"y\\\"\"'",
+                "'null'",
+                "'[]'",
+            ],
+        ),
+        "jb" => some(
+            rng,
+            &[
+                "'{\"bb\":  [1, 2.50], \"a\": null}'",
+                "'\"x\\n\\\"y\\\"\"'",
+                "'null'",
+                "'{}'",
+            ],
+        ),
+        "ints" => some(rng, &["'{}'", "'{1,NULL,-3}'", "'{7}'"]),
+        "texts" => some(
+            rng,
+            &[
+                "'{}'",
+                r#"'{"","NULL",NULL,"a,b","c\"d\\e"}'"#,
+                "array[E'two\\nlines', '{x}']",
+            ],
+        ),
+        "raw" => some(
+            rng,
+            &[
+                r"'\x'",
+                r"'\x00ff5c27'",
+                "decode(md5(random()::text), 'hex')",
+            ],
+        ),
         "r" => some(rng, &["0.1", "'NaN'", "1e30", "-1.5"]),
-        "d" => some(rng, &["0.1", "'-Infinity'", "1e-300", "123456789.123456789"]),
+        "d" => some(
+            rng,
+            &["0.1", "'-Infinity'", "1e-300", "123456789.123456789"],
+        ),
         "c" => some(rng, &["''", "'ab'", "'abcde'", "' x'"]),
         "v" => some(rng, &["''", "'NULL'", "'v  '"]),
         "iv" => some(rng, &["'1 day 02:03:04.5'", "'-1 mon'", "'0'"]),
@@ -175,7 +247,11 @@ fn value(rng: &mut Rng, column: &str) -> String {
 
 /// A value that the server stores apart from its row, so that an update which leaves it alone does not log it.
 fn large(rng: &mut Rng) -> String {
-    format!("repeat({}, {})", rng.pick(&["'größer '", "'x'"]), rng.between(2_500, 9_000))
+    format!(
+        "repeat({}, {})",
+        rng.pick(&["'größer '", "'x'"]),
+        rng.between(2_500, 9_000)
+    )
 }
 
 /// Assignments of some columns of `items`.
@@ -195,7 +271,11 @@ fn insert(rng: &mut Rng) -> String {
     let columns = rng.some(&COLUMNS, 3, COLUMNS.len());
     let values: Vec<String> = columns.iter().map(|column| value(rng, column)).collect();
     let id = rng.between(1, 60);
-    let text = if rng.chance(50) { large(rng) } else { "null".into() };
+    let text = if rng.chance(50) {
+        large(rng)
+    } else {
+        "null".into()
+    };
     format!(
         "insert into items (id, large, {}) values ({id}, {text}, {}) on conflict (id) do update set qty = excluded.qty;",
         columns.join(", "),
@@ -257,7 +337,11 @@ fn transaction(rng: &mut Rng) -> String {
             _ => out.push_str(&format!("{statement}\n")),
         }
     }
-    let end = if rng.chance(8) { "rollback;\n" } else { "commit;\n" };
+    let end = if rng.chance(8) {
+        "rollback;\n"
+    } else {
+        "commit;\n"
+    };
     out + end
 }
 
@@ -275,7 +359,10 @@ fn sorted(mut keys: Vec<Value>) -> Vec<Value> {
 fn ask(cluster: &Cluster) -> Moment {
     let mut sql = "select pg_current_wal_insert_lsn();\n".to_owned();
     for (at, pair) in RULES.iter().enumerate() {
-        sql.push_str(&format!("select '{at} ' || k from ({}) as q(k);\n", pair.sql));
+        sql.push_str(&format!(
+            "select '{at} ' || k from ({}) as q(k);\n",
+            pair.sql
+        ));
     }
     let said = cluster.sql(DATABASE, &sql);
     let mut lines = said.lines();
@@ -326,8 +413,14 @@ fn is_rich(place: &Place) {
         .map(|file| place.read(&format!("d/changes/{file:04}.ndjson")))
         .collect();
     for sign in [
-        "\"op\":\"insert\"", "\"op\":\"update\"", "\"op\":\"delete\"", "\"op\":\"truncate\"", "\"op\":\"update\",\"key\"",
-        "\"op\":\"update\",\"before\"", "\"op\":\"delete\",\"before\"", "größer",
+        "\"op\":\"insert\"",
+        "\"op\":\"update\"",
+        "\"op\":\"delete\"",
+        "\"op\":\"truncate\"",
+        "\"op\":\"update\",\"key\"",
+        "\"op\":\"update\",\"before\"",
+        "\"op\":\"delete\",\"before\"",
+        "größer",
     ] {
         assert!(changes.contains(sign), "no change has {sign}");
     }
@@ -336,7 +429,9 @@ fn is_rich(place: &Place) {
         line["changes"].as_array().expect("changes").clone()
     });
     let unchanged = values.filter(|change| {
-        change["table"] == "public.items" && change["op"] == "update" && change["after"].get("large").is_none()
+        change["table"] == "public.items"
+            && change["op"] == "update"
+            && change["after"].get("large").is_none()
     });
     assert!(unchanged.count() > 10, "large values were left alone");
 }
@@ -356,19 +451,35 @@ fn the_replayed_state_and_the_rules_are_the_servers() {
     let (place, moments) = record(seed, &cluster);
     is_rich(&place);
     let differences = place.run(&["diff", "d", "end", "--exit-code"]);
-    assert_eq!(differences.code, 0, "{}{}", differences.out, differences.err);
+    assert_eq!(
+        differences.code, 0,
+        "{}{}",
+        differences.out, differences.err
+    );
     for table in TABLES {
         let query = format!("select * from {table} order by 1, 2, 3");
-        let answer = |source| place.run(&["sql", source, &query, "--format", "csv"]).exits(0).out;
+        let answer = |source| {
+            place
+                .run(&["sql", source, &query, "--format", "csv"])
+                .exits(0)
+                .out
+        };
         assert_eq!(answer("d"), answer("end"), "{table}");
     }
     same_values(&cluster, &place);
+    one_fingerprint(&cluster, &place);
     let mut violated = vec![0; RULES.len()];
     for moment in &moments {
         let ran = place.check(&["d", "--at", &moment.lsn, "--sample", "all"]);
         for ((pair, expected), count) in RULES.iter().zip(&moment.found).zip(&mut violated) {
             let keys = ran.keys(pair.id).as_array().expect("keys").clone();
-            assert_eq!(&sorted(keys), expected, "seed {seed}: {} at {}", pair.id, moment.lsn);
+            assert_eq!(
+                &sorted(keys),
+                expected,
+                "seed {seed}: {} at {}",
+                pair.id,
+                moment.lsn
+            );
             let rule = ran.rule(pair.id);
             assert_eq!(rule["violations"], json!(expected.len()), "{rule:#}");
             *count += expected.len();
@@ -383,7 +494,10 @@ fn the_replayed_state_and_the_rules_are_the_servers() {
 fn same_values(cluster: &Cluster, place: &Place) {
     let columns = "id, parent, amount, qty, note, flag, u, j, v, iv, m, large";
     let query = format!("select {columns} from items order by id");
-    let ours = place.run(&["sql", "d", &query, "--format", "jsonl"]).exits(0).out;
+    let ours = place
+        .run(&["sql", "d", &query, "--format", "jsonl"])
+        .exits(0)
+        .out;
     let theirs = "id, parent, amount::text, qty, note, flag, u, j::text, v, iv::text, m, large";
     let theirs = cluster.sql(
         DATABASE,
@@ -391,11 +505,44 @@ fn same_values(cluster: &Cluster, place: &Place) {
     );
     let rows = |text: &str| -> Vec<Value> {
         let lines = text.lines();
-        lines.map(|line| serde_json::from_str(line).expect("a row")).collect()
+        lines
+            .map(|line| serde_json::from_str(line).expect("a row"))
+            .collect()
     };
     let (ours, theirs) = (rows(&ours), rows(&theirs));
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours, theirs);
     }
+}
+
+/// The state has one fingerprint, whether it was replayed, exported as CSV or Parquet, or dumped; and it is another than before.
+fn one_fingerprint(cluster: &Cluster, place: &Place) {
+    const SIGN: &str = "fingerprint of both: ";
+    place.write("end.sql", cluster.dump(DATABASE, &[]));
+    place.write("parquet/schema.sql", place.read("d/schema.sql"));
+    for table in TABLES {
+        let query = format!("select * from {table}");
+        let file = format!("parquet/{table}.parquet");
+        place
+            .run(&["sql", "end", &query, "--format", "parquet", "-o", &file])
+            .exits(0);
+    }
+    let fingerprint = |other| {
+        let ran = place.run(&["diff", "d", other, "--exit-code"]).exits(0);
+        let line = ran.out.lines().last().expect("a line").to_owned();
+        let found = line.strip_prefix(SIGN).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("{other}: no fingerprint\n{}", ran.out))
+    };
+    let replayed = fingerprint("end");
+    assert_eq!(replayed.len(), 64);
+    assert_eq!(fingerprint("end.sql"), replayed, "the dump");
+    assert_eq!(fingerprint("parquet"), replayed, "Parquet");
+    let checked = |arguments: &[&str]| {
+        let ran = place.run(&[&["check", "-v", "d", "--rule", "no-quantity"], arguments].concat());
+        let line = ran.err.lines().find(|line| line.contains("fingerprint"));
+        line.expect("a fingerprint").to_owned()
+    };
+    assert!(checked(&[]).ends_with(&replayed));
+    assert!(!checked(&["--at", "#1"]).ends_with(&replayed));
 }

@@ -1,8 +1,10 @@
 //! The program as its users meet it: arguments, files, output, exit codes. What is tested stands in CONTRACT sections 1, 2, 4 and 5.
 
+mod arrays;
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod diff;
 mod dumps;
 mod exits;
 mod formats;
@@ -15,6 +17,7 @@ mod positions;
 mod postgres;
 mod real;
 mod rule_verbs;
+mod sql;
 mod stream_forms;
 mod streams;
 mod sums;

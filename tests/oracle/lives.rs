@@ -14,6 +14,7 @@ use firstbad::rule::{Rule, Severity, file};
 use firstbad::schema::value::format_timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::coverage::Coverage;
 use crate::judge::{Context, Found, Key, find, since};
 use crate::rng::Rng;
 use crate::value::V;
@@ -23,6 +24,8 @@ use crate::{FIRST_SEED, RULES_AT_ONCE, messages, number, rules};
 const CASES: usize = 2_100;
 /// Histories are shorter than this.
 const COMMITS_MAX: usize = 25;
+/// How many times as many rules are looked at, until everything happened.
+const MORE: usize = 4;
 /// Disagreements that are shown.
 const REPORTED: usize = 3;
 
@@ -381,10 +384,16 @@ fn bisect_agrees_with_looking_at_every_position() {
         number("FIRSTBAD_LIVES").map_or(CASES, |cases| usize::try_from(cases).expect("a count"));
     let seeds: Vec<u64> = match number("FIRSTBAD_SEED") {
         Some(seed) => vec![seed],
-        None => (0..cases.div_ceil(RULES_AT_ONCE))
+        None => (0..(MORE * cases).div_ceil(RULES_AT_ONCE))
             .map(|at| FIRST_SEED + 1_000_000 + at as u64)
             .collect(),
     };
+    let kinds: Vec<&str> = rules::STATES
+        .iter()
+        .chain(&rules::WRITES)
+        .copied()
+        .collect();
+    let mut coverage = Coverage::default();
     let all = [
         Wrong::HealIsLate,
         Wrong::OldIsNew,
@@ -394,7 +403,12 @@ fn bisect_agrees_with_looking_at_every_position() {
     let mut caught: BTreeSet<usize> = BTreeSet::new();
     let mut occurred: BTreeMap<String, usize> = BTreeMap::new();
     let mut disagreements = Vec::new();
-    for &seed in &seeds {
+    for (at, &seed) in seeds.iter().enumerate() {
+        // Then on, with rules of the kinds to which something did not happen yet.
+        let more = at >= cases.div_ceil(RULES_AT_ONCE);
+        if more && coverage.missing(&kinds).is_empty() {
+            break;
+        }
         let mut rng = Rng::new(seed);
         let (past, history) = world::history_of(&mut rng, COMMITS_MAX);
         let asked = question(&mut rng, &past);
@@ -409,8 +423,14 @@ fn bisect_agrees_with_looking_at_every_position() {
         let prepared = judge
             .prepare(&rules, &options)
             .unwrap_or_else(|found| panic!("FIRSTBAD_SEED={seed}: {}", messages(&found)));
-        for prepared in &prepared {
+        for (id, prepared) in prepared.iter().enumerate() {
             let rule = &prepared.rule;
+            let kind = kinds[id % kinds.len()];
+            if more && coverage.is_complete(kind) {
+                continue;
+            }
+            let rng = &mut Rng::new(seed + id as u64);
+            coverage.add(kind, rule, &past);
             let first = match (since(rule).max(asked.since), rule.within_us) {
                 (0, Some(_)) => 0,
                 (0, None) => asked.good,
@@ -421,7 +441,7 @@ fn bisect_agrees_with_looking_at_every_position() {
                 keys: Vec::new(),
                 ..asked
             };
-            let keys = some_keys(&mut rng, rule, &past, &asked);
+            let keys = some_keys(rng, rule, &past, &asked);
             let asked = Question { keys, ..asked };
             let range = Range {
                 good: commit(asked.good),
@@ -465,7 +485,11 @@ fn bisect_agrees_with_looking_at_every_position() {
         disagreements.len(),
         disagreements[..disagreements.len().min(REPORTED)].join("\n\n")
     );
-    if number("FIRSTBAD_SEED").is_none() {
+    if number("FIRSTBAD_SEED").is_none() && cases >= CASES {
+        let missing = coverage.missing(&kinds);
+        assert!(missing.is_empty(), "never happened: {missing:#?}");
+    }
+    if number("FIRSTBAD_SEED").is_none() && cases >= CASES {
         let missing: Vec<&str> = MUST_OCCUR
             .iter()
             .filter(|what| !occurred.contains_key(**what))

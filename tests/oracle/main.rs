@@ -2,12 +2,15 @@
 //!
 //! `FIRSTBAD_SEED` replays one history (a failure prints it), `FIRSTBAD_CASES` says how many rules are judged.
 
+mod coverage;
+mod diff;
 mod fragments;
 mod judge;
 mod lifted;
 mod lives;
 mod rng;
 mod rules;
+mod sampled;
 mod sides;
 mod states;
 mod value;

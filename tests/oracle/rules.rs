@@ -90,7 +90,7 @@ pub(crate) struct Draft<'a> {
 /// One rule as an entry of a rule file; `position` bounds what `since` may name.
 pub(crate) fn rule(rng: &mut Rng, past: &Past, kind: &str, id: usize) -> String {
     let mut table = rng.below(TABLES.len());
-    if kind == "same_rows" && rng.chance(70) {
+    if kind == "same_rows" && rng.chance(45) {
         table = PARENT;
     }
     let mut sql = None;

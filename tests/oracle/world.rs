@@ -275,7 +275,7 @@ pub(crate) fn history(rng: &mut Rng) -> (Past, History) {
 /// A random history of fewer than so many transactions.
 pub(crate) fn history_of(rng: &mut Rng, most: usize) -> (Past, History) {
     let schema = schema();
-    let nulls = *rng.pick(&[0, 15, 40]);
+    let nulls = *rng.pick(&[0, 0, 15, 40]);
     let mut world: World = (0..TABLES.len())
         .map(|table| rows(rng, table, nulls))
         .collect();
@@ -358,7 +358,7 @@ fn transaction(
     let mut world = past.states[commit - 1].clone();
     let mut recorded: Vec<Recorded> = Vec::new();
     let mut changes: Vec<Change> = Vec::new();
-    let wanted = 1 + rng.below(5);
+    let wanted = 1 + rng.below(7);
     // Most transactions stay with one table, so that they meet the same rows again.
     let home = rng.below(TABLES.len());
     let mut last: Option<Recorded> = None;
@@ -448,7 +448,7 @@ fn change(
         if !rng.chance(10) {
             alter(rng, table, &mut after, nulls);
         }
-        if rng.chance(15) {
+        if rng.chance(25) {
             let name = *rng.pick(own_columns(table));
             let changed = value(
                 rng,
@@ -467,7 +467,7 @@ fn change(
         }
         return one(Op::Update, Some(before), Some(after));
     }
-    if kind < 97 {
+    if kind < 95 {
         one(Op::Delete, Some(before), None)
     } else {
         one(Op::Truncate, None, None)

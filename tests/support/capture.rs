@@ -324,7 +324,11 @@ fn tuple<'a>(bytes: &mut Bytes<'a>) -> Vec<Datum<'a>> {
 
 /// A row as JSON; columns outside of the identity are null in an old key, whatever they were.
 fn image(relation: &Relation, tuple: &[Datum<'_>], identity_only: bool) -> Value {
-    assert_eq!(relation.columns.len(), tuple.len(), "a datum for each column");
+    assert_eq!(
+        relation.columns.len(),
+        tuple.len(),
+        "a datum for each column"
+    );
     let mut row = Map::new();
     for (column, datum) in relation.columns.iter().zip(tuple) {
         if identity_only && !column.in_identity {

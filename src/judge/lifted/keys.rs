@@ -19,11 +19,6 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// How many different keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.integers.len() + self.others.len()
-    }
-
     /// The numbers of keys, new ones for keys not met before.
     pub(super) fn number(
         &mut self,
@@ -117,7 +112,6 @@ pub(super) struct Chains {
 struct Chain {
     first: u32,
     last: u32,
-    count: u32,
 }
 
 impl Chains {
@@ -132,7 +126,6 @@ impl Chains {
         let empty = Chain {
             first: NONE,
             last: NONE,
-            count: 0,
         };
         if self.chains.len() <= number as usize {
             self.chains.resize(number as usize + 1, empty);
@@ -143,7 +136,6 @@ impl Chains {
             _ => self.next[chain.last as usize] = version,
         }
         chain.last = version;
-        chain.count += 1;
     }
 
     /// The number of a version's key.
@@ -163,20 +155,13 @@ impl Chains {
         })
     }
 
-    /// How many versions a key has.
-    pub(super) fn count(&self, number: u32) -> usize {
-        self.chains
-            .get(number as usize)
-            .map_or(0, |chain| chain.count as usize)
-    }
-
     /// Takes versions that no later batch can see out of a chain.
     pub(super) fn forget(&mut self, number: u32, is_gone: impl Fn(u32) -> bool) {
         let Some(chain) = self.chains.get_mut(number as usize) else {
             return;
         };
         let mut at = chain.first;
-        let (mut first, mut last, mut count) = (NONE, NONE, 0);
+        let (mut first, mut last) = (NONE, NONE);
         while at != NONE {
             let next = self.next[at as usize];
             if !is_gone(at) {
@@ -185,13 +170,12 @@ impl Chains {
                     _ => self.next[last as usize] = at,
                 }
                 last = at;
-                count += 1;
             }
             at = next;
         }
         if last != NONE {
             self.next[last as usize] = NONE;
         }
-        *chain = Chain { first, last, count };
+        *chain = Chain { first, last };
     }
 }

@@ -26,7 +26,9 @@ use futures::StreamExt;
 
 use super::JudgeError;
 use super::engine::Engine;
-pub(super) use plan::{How, Lifted};
+use crate::change::Commit;
+use crate::plan::Compiled;
+use plan::Lifted;
 pub(super) use spans::Span;
 pub(super) use standing::{Standing, Stood};
 
@@ -48,8 +50,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Tuning {
             chunk_rows: 1 << 20,
-            hot_rows: 4 << 20,
-            hot_factor: 64,
+            hot_rows: 1 << 18,
+            hot_factor: 16,
             mistake: None,
         }
     }
@@ -74,6 +76,55 @@ pub(super) enum Summaries {
     OfWholeTables,
     /// Those over groups as well: for groups so large that reading their rows at every commit costs too much.
     OfGroups,
+}
+
+/// The lives of a query's keys, batch by batch, and how many states were judged; None where it can only be judged in full.
+pub(super) async fn judge(
+    engine: &Engine,
+    compiled: &Compiled,
+    batches: &[Commit],
+    tuning: &Tuning,
+) -> Result<Option<(Vec<Span>, u64)>, JudgeError> {
+    'again: for keep in [Summaries::OfWholeTables, Summaries::OfGroups] {
+        let Ok(mut standing) = Standing::plan(engine, compiled, keep, tuning).await else {
+            return Ok(None);
+        };
+        for &until in batches {
+            match standing.advance(engine, compiled, until).await {
+                Ok(Stood::Judged) => {}
+                Ok(Stood::TooHot) => continue 'again,
+                // Some state needs what is not known: which one, full judgement finds out.
+                Err(JudgeError::Unknown(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(Some((standing.spans(), standing.states())));
+    }
+    Ok(None)
+}
+
+/// How the rows that a rule needs are found.
+pub(super) enum Reached {
+    /// One by one.
+    Rows,
+    /// By keys.
+    Keys {
+        /// The columns of the output that tell keys apart.
+        anchor: Vec<String>,
+        /// How each scan is reached, in words.
+        scans: Vec<String>,
+        /// How many aggregates are kept as tables from the start.
+        summaries: usize,
+    },
+}
+
+/// How a rule is lifted.
+///
+/// # Errors
+/// Why it can only be judged in full, in words for its author.
+pub(super) async fn reached(engine: &Engine, compiled: &Compiled) -> Result<Reached, String> {
+    let (lifted, _) = Lifted::plan(engine, compiled, Summaries::OfWholeTables, None).await?;
+    Ok(lifted.reached)
 }
 
 /// Runs a cached plan once more.

@@ -91,10 +91,6 @@ impl Scans {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.all.len()
-    }
-
     /// The source of a scan.
     pub(super) fn source(&self, scan: usize) -> &Source {
         &self.all[scan].source

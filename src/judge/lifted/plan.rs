@@ -11,7 +11,7 @@ use super::keys::can_be_key;
 use super::slot::{Slot, SlotTable};
 use super::source::Source;
 use super::summary::Kept;
-use super::{Mistake, Summaries};
+use super::{Mistake, Reached, Summaries};
 use crate::judge::engine::Engine;
 use crate::plan::Compiled;
 use crate::plan::lifting::{self, lift};
@@ -19,22 +19,18 @@ use crate::plan::locality::{self, Locality, ScanKey, locality};
 use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 
 /// A rule's query, rewritten to be judged by the lives of its keys.
-#[derive(Debug)]
-pub(in crate::judge) struct Lifted {
+pub(super) struct Lifted {
     /// Cached: planned once, reset before every run.
     pub(super) physical: Arc<dyn ExecutionPlan>,
     /// What the scans read, in the order of the plan's scans.
     pub(super) slots: Vec<Arc<Slot>>,
-    pub(in crate::judge) how: How,
-    /// The output column of each part of the anchor.
-    pub(in crate::judge) anchor: Vec<String>,
-    /// How many aggregates are kept as tables.
-    pub(in crate::judge) summaries: usize,
+    pub(super) how: How,
+    pub(super) reached: Reached,
 }
 
 /// How a lifted plan is fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::judge) enum How {
+pub(super) enum How {
     /// One table, row by row: each version is judged once.
     Rows,
     /// Key by key.
@@ -46,7 +42,7 @@ impl Lifted {
     ///
     /// # Errors
     /// Why it can only be judged in full, in words for the author of the rule.
-    pub(in crate::judge) async fn plan(
+    pub(super) async fn plan(
         engine: &Engine,
         compiled: &Compiled,
         keep: Summaries,
@@ -87,13 +83,10 @@ impl Lifted {
                 None => source(engine, scan)?,
             });
         }
-        let mut anchor = Vec::new();
         if let How::Keys(locality) = &how {
             check_keys(&plan, locality)?;
-            let fields = plan.schema().fields();
-            let names = locality.anchor.iter().map(|&at| fields[at].name().clone());
-            anchor.extend(names);
         }
+        let reached = reached(&plan, &how, summaries.len());
         let mut next = slots.iter();
         let lifted = lift(&plan, &mut |_| {
             let slot = next.next().expect("one slot a scan");
@@ -108,10 +101,55 @@ impl Lifted {
             physical: physical.map_err(words)?,
             slots,
             how,
-            anchor,
-            summaries: summaries.len(),
+            reached,
         };
         Ok((lifted, sources))
+    }
+}
+
+/// How a plan's rows are found, in words.
+fn reached(plan: &LogicalPlan, how: &How, summaries: usize) -> Reached {
+    let How::Keys(locality) = how else {
+        return Reached::Rows;
+    };
+    let scans = locality::scans(plan);
+    let column = |scan: usize, column: &usize| {
+        let schema = scans[scan].source.schema();
+        schema.field(*column).name().clone()
+    };
+    let mut told = Vec::new();
+    for (at, key) in locality.scans.iter().enumerate() {
+        let table = scans[at].table_name.table();
+        let table = table.split_once('(').map_or(table, |(table, _)| table);
+        let text = match key {
+            ScanKey::Direct(columns) if !columns.is_empty() => {
+                let columns: Vec<String> = columns.iter().map(|c| column(at, c)).collect();
+                format!("{table} by {}", columns.join(", "))
+            }
+            ScanKey::Direct(_) => continue,
+            ScanKey::Derived {
+                source,
+                source_column,
+                own_column,
+            } => {
+                let from = scans[*source].table_name.table();
+                let theirs = column(*source, source_column);
+                format!(
+                    "{table} by {}, as {theirs} of {from} has it",
+                    column(at, own_column)
+                )
+            }
+        };
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    let fields = plan.schema().fields();
+    let anchor = locality.anchor.iter();
+    Reached::Keys {
+        anchor: anchor.map(|&at| fields[at].name().clone()).collect(),
+        scans: told,
+        summaries,
     }
 }
 

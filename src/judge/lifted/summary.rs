@@ -136,6 +136,9 @@ impl Kept {
         let mut deltas: Vec<Delta> = Vec::new();
         for (query, rows) in found.iter().enumerate() {
             let count = rows.marks.len();
+            if count == 0 {
+                continue;
+            }
             let groups = &rows.columns[..self.summary.groups.min(rows.columns.len())];
             let numbers = self.numbers.number(groups, count)?;
             for (row, (number, mark)) in numbers.into_iter().zip(&rows.marks).enumerate() {

@@ -4,12 +4,12 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::table::{self, Column};
 use super::super::{
-    Options, counted, file_of, grouped, guard_commands, pairs, position, shell_word, shown_cut,
-    source_shown, value,
+    Options, VALUE_WIDTH_MAX, counted, file_of, grouped, guard_commands, paint, pair, pairs,
+    position, shell_word, shown_cut, source_shown, step, value,
 };
 use crate::bisect::{BisectReport, Certainty, FirstBad, Found, Onset, Pace, RowChange, Stretch};
 use crate::verdict::{At, Verdict};
@@ -20,8 +20,7 @@ const CHANGES_SHOWN: usize = 8;
 const STRETCHES_SHOWN: usize = 5;
 /// As many common factors are shown.
 const FACTORS_SHOWN: usize = 6;
-/// One value is cut after so many columns, one line of facts after so many.
-const VALUE_WIDTH_MAX: usize = 48;
+/// One line of facts is cut after so many columns.
 const LINE_WIDTH_MAX: usize = 600;
 /// Where the text behind the labels begins.
 const INDENT: usize = 13;
@@ -67,9 +66,6 @@ pub(in crate::report) fn render(report: &BisectReport, options: &Options) -> Str
 
 impl Page<'_> {
     fn paint(&self, ink: Ink, text: &str) -> String {
-        if !self.options.color {
-            return text.to_owned();
-        }
         let code = match ink {
             Ink::Red => "31",
             Ink::Yellow => "33",
@@ -77,7 +73,7 @@ impl Page<'_> {
             Ink::Faint => "2",
             Ink::Bold => "1",
         };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        paint(self.options.color, code, text)
     }
 
     fn line(&mut self, text: &str) {
@@ -195,8 +191,16 @@ impl Page<'_> {
     /// A label and what belongs to it, broken at blanks.
     fn fact(&mut self, label: &str, text: &str) {
         let text = table::cut(text, LINE_WIDTH_MAX);
-        let width = self.width.saturating_sub(INDENT).max(20);
-        for (at, line) in table::wrap(&text, width).into_iter().enumerate() {
+        self.lines(label, table::wrap(&text, self.fact_width()));
+    }
+
+    /// Columns behind the labels.
+    fn fact_width(&self) -> usize {
+        self.width.saturating_sub(INDENT).max(20)
+    }
+
+    fn lines(&mut self, label: &str, lines: Vec<String>) {
+        for (at, line) in lines.into_iter().enumerate() {
             let label = if at == 0 { label } else { "" };
             let padded = format!("{label:<width$}", width = INDENT - 2);
             let label = self.paint(Ink::Faint, &padded);
@@ -222,7 +226,8 @@ impl Page<'_> {
         }
         self.fact("when", &when);
         for (at, change) in first.changes.iter().take(CHANGES_SHOWN).enumerate() {
-            self.fact(if at == 0 { "what" } else { "" }, &change_line(change));
+            let lines = change_lines(change, self.fact_width());
+            self.lines(if at == 0 { "what" } else { "" }, lines);
         }
         let all = first.changes.len() as u64 + first.left_off;
         if all > CHANGES_SHOWN as u64 {
@@ -454,55 +459,37 @@ fn place(at: &At) -> String {
     position(at).unwrap_or_else(|| "the only state".to_owned())
 }
 
-/// `update orders id = 7: status placed → paid`.
-fn change_line(change: &RowChange) -> String {
+/// `update orders id = 7: status placed → paid`, in lines of so many columns.
+fn change_lines(change: &RowChange, width: usize) -> Vec<String> {
     let table = change
         .table
         .strip_prefix("public.")
         .unwrap_or(&change.table);
-    let mut out = format!("{} {}", change.op, shown_cut(table, 60));
+    let mut begin = format!("{} {}", change.op, shown_cut(table, 60));
     if let Some(key) = &change.key {
-        let _ = write!(out, " {}", pairs(key));
+        let _ = write!(begin, " {}", pairs(key));
     }
-    let beyond_key = |image: &Map<String, Value>| -> Map<String, Value> {
-        let in_key = |name: &String| {
-            change
-                .key
-                .as_ref()
-                .is_some_and(|key| key.contains_key(name))
-        };
-        let image = image.iter().filter(|(name, _)| !in_key(name));
-        image
-            .map(|(name, cell)| (name.clone(), cell.clone()))
-            .collect()
+    let in_key = |name: &String| {
+        let key = change.key.as_ref();
+        key.is_some_and(|key| key.contains_key(name))
     };
-    let details = match (&change.before, &change.after) {
-        (Some(before), Some(after)) => {
-            let steps = after
-                .iter()
-                .filter(|(name, cell)| before.get(*name) != Some(cell));
-            let step = |(name, cell): (&String, &Value)| {
-                let old = before.get(name).map_or("?".to_owned(), cut);
-                format!("{} {old} → {}", shown_cut(name, 60), cut(cell))
-            };
-            steps.map(step).collect::<Vec<_>>().join(", ")
-        }
-        (None, Some(image)) | (Some(image), None) => {
-            let cell = |(name, cell): (&String, &Value)| {
-                format!("{} = {}", shown_cut(name, 60), cut(cell))
-            };
-            beyond_key(image)
-                .iter()
-                .map(cell)
-                .collect::<Vec<_>>()
-                .join(", ")
-        }
-        (None, None) => String::new(),
+    let details: Vec<String> = match (&change.before, &change.after) {
+        (Some(before), Some(after)) => after
+            .iter()
+            .filter(|(name, cell)| before.get(*name) != Some(cell))
+            .map(|(name, cell)| step(name, before.get(name), cell, VALUE_WIDTH_MAX))
+            .collect(),
+        (None, Some(image)) | (Some(image), None) => image
+            .iter()
+            .filter(|(name, _)| !in_key(name))
+            .map(|(name, cell)| pair(name, cell))
+            .collect(),
+        (None, None) => Vec::new(),
     };
     if !details.is_empty() {
-        let _ = write!(out, ": {details}");
+        begin.push(':');
     }
-    out
+    table::bounded_flow(&begin, &details, width, LINE_WIDTH_MAX)
 }
 
 fn cut(cell: &Value) -> String {

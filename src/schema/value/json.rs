@@ -1,5 +1,7 @@
 //! Values from and to JSON, in the shapes that CONTRACT sections 2 and 4 promise.
 
+use std::collections::BTreeMap;
+
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
@@ -34,6 +36,75 @@ pub(super) fn compact(text: &str) -> String {
         out.push(c);
     }
     out
+}
+
+/// Objects and arrays nested deeper than this are compared by their text.
+const CANONICAL_DEPTH_MAX: usize = 128;
+
+/// One text for all documents that `jsonb` takes for equal: keys sorted, of repeated keys the last one, strings with the same escapes,
+/// numbers by all of their digits. What cannot be read stays as it is.
+pub(crate) fn canonical(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    match write_canonical(text, 0, &mut out) {
+        Some(()) => out,
+        None => text.to_owned(),
+    }
+}
+
+fn write_canonical(raw: &str, depth: usize, out: &mut String) -> Option<()> {
+    let raw = raw.trim_matches([' ', '\t', '\r', '\n']);
+    let quoted = |text: String| Value::String(text).to_string();
+    match raw.as_bytes().first()? {
+        b'{' | b'[' if depth >= CANONICAL_DEPTH_MAX => return None,
+        b'{' => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).ok()?;
+            out.push('{');
+            for (at, (key, value)) in members.into_iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                out.push_str(&quoted(key));
+                out.push(':');
+                write_canonical(value.get(), depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            out.push('[');
+            for (at, item) in items.into_iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                write_canonical(item.get(), depth + 1, out)?;
+            }
+            out.push(']');
+        }
+        b'"' => out.push_str(&quoted(serde_json::from_str(raw).ok()?)),
+        b'-' | b'0'..=b'9' => write_number(raw, out)?,
+        _ => out.push_str(raw),
+    }
+    Some(())
+}
+
+/// A number as its digits without zeros around them, and the power of ten that they are multiplied with.
+fn write_number(raw: &str, out: &mut String) -> Option<()> {
+    let (mantissa, exponent) = match raw.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (raw, 0),
+    };
+    let digits = mantissa.trim_start_matches('-');
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    let kept = digits.trim_end_matches('0');
+    let dropped = i64::try_from(digits.len() - kept.len()).ok()?;
+    let power = exponent
+        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_add(dropped)?;
+    let kept = kept.trim_start_matches('0');
+    if kept.is_empty() {
+        out.push('0');
+        return Some(());
+    }
+    let sign = if mantissa.starts_with('-') { "-" } else { "" };
+    out.push_str(&format!("{sign}{kept}e{power}"));
+    Some(())
 }
 
 /// Reads the raw text of one JSON value. Numbers are read from their digits; strings are read as [`parse_text`] reads them,

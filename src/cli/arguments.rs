@@ -1,0 +1,159 @@
+//! Arguments that several commands have. Where a command means something of its own by one, it gives the help text of that argument
+//! with `mut_arg`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::inputs::{self, Sample};
+use super::{Stop, output};
+use crate::diagnostic::{self, Diagnostic};
+use crate::judge::{Judge, Limits};
+use crate::rule::{Rule, Severity};
+use crate::state::{History, Resolved};
+
+/// Which rules
+#[derive(Debug, Args)]
+pub(super) struct RuleArgs {
+    /// Rule file or directory (can be repeated) [default: SOURCE/rules, then ./rules]
+    #[arg(long, value_name = "PATH")]
+    pub(super) rules: Vec<PathBuf>,
+    /// Judge only this rule (can be repeated)
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Vec<String>,
+    /// Judge only rules with this tag (can be repeated)
+    #[arg(long, value_name = "TAG")]
+    pub(super) tag: Vec<String>,
+}
+
+impl RuleArgs {
+    /// The rules that are asked for, and what is wrong with their files; of broken files all rules.
+    pub(super) fn load(&self, source: &[String]) -> Result<(Vec<Rule>, Vec<Diagnostic>), Stop> {
+        let paths = inputs::rule_paths(&self.rules, source.first().map(String::as_str))?;
+        let (rules, found) = inputs::load_rules(&paths);
+        if diagnostic::any_error(&found) {
+            return Ok((rules, found));
+        }
+        Ok((inputs::select(rules, &self.rule, &self.tag)?, found))
+    }
+}
+
+/// Where in the history
+#[derive(Debug, Args)]
+pub(super) struct AtArgs {
+    /// The position to judge: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot
+    #[arg(
+        long,
+        value_name = "POSITION",
+        default_value = "latest",
+        allow_hyphen_values = true
+    )]
+    pub(super) at: String,
+    /// The time that stands for now [default: the last commit's]
+    #[arg(long, value_name = "TIME", value_parser = inputs::time)]
+    pub(super) now: Option<i64>,
+}
+
+impl AtArgs {
+    /// The position that `--at` names.
+    pub(super) fn resolve(&self, history: &History) -> Result<Resolved, Stop> {
+        self.named(history, "--at", &self.at)
+    }
+
+    /// The position that another argument names.
+    pub(super) fn named(
+        &self,
+        history: &History,
+        argument: &str,
+        text: &str,
+    ) -> Result<Resolved, Stop> {
+        history
+            .resolve(text, self.now)
+            .map_err(|reason| output::wrong_argument(&format!("{argument}: {reason}"), None))
+    }
+}
+
+/// What a report of violations holds, and where it goes
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Write the report to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// The severity from which a violation fails the run: info, warn, error or critical
+    #[arg(long, value_name = "SEVERITY", default_value = "error", value_parser = severity)]
+    pub(super) fail_on: Severity,
+    /// How many violations of a rule to list: a number, or all
+    #[arg(long, value_name = "N", default_value = "10", value_parser = inputs::sample)]
+    pub(super) sample: Sample,
+    /// Hide the values of this column in all output (can be repeated)
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) redact: Vec<String>,
+}
+
+impl ReportArgs {
+    /// How text looks where it goes.
+    pub(super) fn looks(&self) -> crate::report::Options {
+        crate::report::Options {
+            color: self.output.is_none() && output::stdout_color(),
+            width: output::width(),
+            sample: self.sample.0,
+        }
+    }
+
+    /// Writes the report to its place.
+    pub(super) fn write(&self, text: &str) -> Result<(), Stop> {
+        deliver(text, self.output.as_deref())
+    }
+}
+
+/// What judging may cost
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// The longest that one rule may take, e.g. 60s
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
+    rule_timeout: Duration,
+    /// The most memory to use, e.g. 4GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
+    memory_limit: Option<u64>,
+}
+
+impl LimitArgs {
+    /// A judge that keeps these limits.
+    pub(super) fn judge(&self, history: &Arc<History>) -> Result<Judge, Stop> {
+        let mut limits = Limits {
+            rule_timeout: self.rule_timeout,
+            ..Limits::default()
+        };
+        limits.memory_bytes_max = self.memory_limit.unwrap_or(limits.memory_bytes_max);
+        Judge::new(Arc::clone(history), limits)
+            .map_err(|error| output::world("the engine cannot be started", &error))
+    }
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    let all = [
+        Severity::Info,
+        Severity::Warn,
+        Severity::Error,
+        Severity::Critical,
+    ];
+    let found = all.into_iter().find(|severity| severity.as_str() == text);
+    found.ok_or_else(|| "there are info, warn, error and critical".to_owned())
+}
+
+/// Writes a finished text to a file, whole or not at all, or to stdout.
+fn deliver(text: &str, file: Option<&Path>) -> Result<(), Stop> {
+    use std::io::Write as _;
+    let Some(path) = file else {
+        output::print(text);
+        return Ok(());
+    };
+    let written = || {
+        let mut file = super::output_file::OutputFile::create(path)?;
+        (&mut file).write_all(text.as_bytes())?;
+        file.complete()
+    };
+    written().map_err(|error| output::world(&format!("cannot write {}", path.display()), &error))
+}

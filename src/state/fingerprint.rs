@@ -1,0 +1,338 @@
+//! Fingerprints of states: equal tables have the same one, whatever way led to them.
+//!
+//! The method (version 1), with BLAKE3 in its key-derivation mode, so that the three kinds of input never meet:
+//!
+//! * A **row** is its columns in the order of their names (bytes of UTF-8), each as the canonical bytes of its value: a tag, then the value.
+//!   Integers, dates, times and timestamps are 64 bits, little-endian; a decimal is its digits without trailing zeros in 128 bits and its
+//!   scale; floating-point numbers are their 64 bits with one zero and one NaN; texts, bytes and lists begin with their length in 64 bits;
+//!   a `jsonb` is written with sorted keys and plain numbers. NULL and *not known* have tags of their own.
+//! * A **table** is the number of its columns, then their names and types in the same order, the number of its rows, and the fingerprints
+//!   of its rows in ascending order: rows are a multiset. Its own name, its keys and its constraints are not part of it.
+//! * A **state** is the number of its tables, then their names and fingerprints in the order of their names.
+
+use std::fmt;
+
+use super::History;
+use super::versions::TableVersions;
+use crate::change::{Cell, Commit};
+use crate::schema::{DataType, TableName, value};
+
+const ROW: &str = "firstbad 2026-03 fingerprint of a row, version 1";
+const TABLE: &str = "firstbad 2026-03 fingerprint of a table, version 1";
+const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 1";
+
+/// What a table or a state holds, in 32 bytes; shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl History {
+    /// The fingerprint of a table at a position. None for a table that is read from its file in place: its rows are not held. Takes 32
+    /// bytes of memory a row.
+    pub fn fingerprint(&self, table: usize, position: Commit) -> Option<Fingerprint> {
+        let in_place = self.files.get(table).is_some_and(|files| !files.is_empty());
+        (!in_place).then(|| self.tables[table].fingerprint(position))
+    }
+
+    /// The fingerprint of all tables at a position; None when one of them has none.
+    pub fn state_fingerprint(&self, position: Commit) -> Option<Fingerprint> {
+        let tables = self.schema.tables.iter().enumerate();
+        let found = tables.map(|(at, table)| Some((&table.name, self.fingerprint(at, position)?)));
+        Some(of_state(found.collect::<Option<Vec<_>>>()?))
+    }
+}
+
+/// The fingerprint of some tables together.
+pub fn of_state<'a>(tables: impl IntoIterator<Item = (&'a TableName, Fingerprint)>) -> Fingerprint {
+    let mut tables: Vec<(&TableName, Fingerprint)> = tables.into_iter().collect();
+    tables.sort_unstable();
+    let mut bytes = Vec::new();
+    length(&mut bytes, tables.len());
+    for (name, fingerprint) in tables {
+        text(&mut bytes, &name.schema);
+        text(&mut bytes, &name.name);
+        bytes.extend_from_slice(&fingerprint.0);
+    }
+    Fingerprint(blake3::derive_key(STATE, &bytes))
+}
+
+impl TableVersions {
+    /// The fingerprint of the rows at a position. Takes 32 bytes of memory a row.
+    pub fn fingerprint(&self, position: Commit) -> Fingerprint {
+        of_table(self, position)
+    }
+}
+
+fn of_table(versions: &TableVersions, position: Commit) -> Fingerprint {
+    let columns = &versions.table.columns;
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by(|&a, &b| columns[a].name.cmp(&columns[b].name));
+    let hasher = blake3::Hasher::new_derive_key(ROW);
+    let mut bytes = Vec::new();
+    let row = |row: u32| {
+        bytes.clear();
+        for &column in &order {
+            let cell = versions.cell(column, row);
+            put(&mut bytes, &columns[column].data_type, &cell);
+        }
+        *hasher.clone().update(&bytes).finalize().as_bytes()
+    };
+    let mut rows: Vec<[u8; 32]> = versions.visible(position).into_iter().map(row).collect();
+    rows.sort_unstable();
+    let mut head = Vec::new();
+    length(&mut head, columns.len());
+    for &column in &order {
+        text(&mut head, &columns[column].name);
+        text(&mut head, &columns[column].data_type.to_string());
+    }
+    length(&mut head, rows.len());
+    let mut hasher = blake3::Hasher::new_derive_key(TABLE);
+    hasher.update(&head);
+    rows.iter().for_each(|row| _ = hasher.update(row));
+    Fingerprint(*hasher.finalize().as_bytes())
+}
+
+fn length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(&(length as u64).to_le_bytes());
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    length(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Adds the canonical bytes of a value. Values that are the same by [`Cell`]'s own comparison have the same bytes.
+fn put(out: &mut Vec<u8>, data_type: &DataType, cell: &Cell) {
+    let number = |out: &mut Vec<u8>, tag: u8, value: i64| {
+        out.push(tag);
+        out.extend_from_slice(&value.to_le_bytes());
+    };
+    match cell {
+        Cell::Unknown => out.push(0),
+        Cell::Null => out.push(1),
+        Cell::Bool(value) => out.extend_from_slice(&[2, u8::from(*value)]),
+        Cell::Int(value) => number(out, 3, *value),
+        Cell::Float(value) => {
+            let one = if value.is_nan() {
+                f64::NAN
+            } else {
+                value + 0.0
+            };
+            out.push(4);
+            out.extend_from_slice(&one.to_bits().to_le_bytes());
+        }
+        Cell::Decimal(value) => {
+            let value = value.normalized();
+            out.push(5);
+            out.extend_from_slice(&value.unscaled.to_le_bytes());
+            out.push(value.scale);
+        }
+        Cell::Text(value) => {
+            out.push(6);
+            match data_type {
+                DataType::Jsonb => text(out, &value::canonical_json(value)),
+                _ => text(out, value),
+            }
+        }
+        Cell::Bytes(value) => {
+            out.push(7);
+            length(out, value.len());
+            out.extend_from_slice(value);
+        }
+        Cell::Date(value) => number(out, 8, i64::from(*value)),
+        Cell::Time(value) => number(out, 9, *value),
+        Cell::Timestamp(value) => number(out, 10, *value),
+        Cell::List(cells) => {
+            out.push(11);
+            length(out, cells.len());
+            let element = match data_type {
+                DataType::Array(element) => element,
+                other => other,
+            };
+            cells.iter().for_each(|cell| put(out, element, cell));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Change, Image, Op, Transaction, TransactionMeta};
+    use crate::schema::ddl;
+    use crate::state::Origin;
+
+    const TYPES: [(&str, [&str; 2]); 16] = [
+        ("boolean", ["t", "f"]),
+        ("smallint", ["1", "2"]),
+        ("bigint", ["1", "-1"]),
+        ("real", ["0.5", "NaN"]),
+        ("double precision", ["1e300", "-Infinity"]),
+        ("numeric", ["1.5", "0.15"]),
+        ("numeric(12,2)", ["1.50", "1.51"]),
+        ("text", ["", "NULL"]),
+        ("char(5)", ["a", "b"]),
+        ("bytea", ["\\x", "\\x00"]),
+        ("date", ["2026-03-12", "infinity"]),
+        ("time", ["00:00", "24:00"]),
+        (
+            "timestamp",
+            ["2026-03-12 00:00", "2026-03-12 00:00:00.000001"],
+        ),
+        ("jsonb", ["{\"a\":1}", "{\"a\":\"1\"}"]),
+        ("text[]", ["{a,b}", "{\"a,b\"}"]),
+        ("integer[]", ["{}", "{NULL}"]),
+    ];
+
+    fn history(ddl: &str, rows: &[Vec<Cell>]) -> History {
+        let (schema, wrong) = ddl::parse(ddl, std::path::Path::new("schema.sql"));
+        assert!(wrong.is_empty(), "{wrong:?}");
+        let mut history = History::new(schema, Origin::Changes, false);
+        for row in rows {
+            history.load(0, row).expect("the row fits");
+        }
+        history
+    }
+
+    fn of(ddl: &str, rows: &[Vec<Cell>]) -> Fingerprint {
+        let history = history(ddl, rows);
+        history.fingerprint(0, 0).expect("rows are held")
+    }
+
+    fn cell(data_type: &str, text: &str) -> Cell {
+        let (schema, _) = ddl::parse(
+            &format!("create table t (a {data_type});"),
+            std::path::Path::new("schema.sql"),
+        );
+        let data_type = &schema.tables[0].columns[0].data_type;
+        value::parse_text(data_type, text).expect("a value of the type")
+    }
+
+    #[test]
+    fn every_other_value_is_another_fingerprint() {
+        for (data_type, texts) in TYPES {
+            let ddl = format!("create table t (id integer primary key, a {data_type});");
+            let mut seen = std::collections::HashSet::new();
+            let cells = texts.iter().map(|text| cell(data_type, text));
+            for cell in cells.chain([Cell::Null, Cell::Unknown]) {
+                let row = vec![Cell::Int(1), cell];
+                assert!(seen.insert(of(&ddl, &[row])), "{data_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_values_are_one_fingerprint() {
+        let same = |data_type: &str, texts: [&str; 2]| {
+            let ddl = format!("create table t (a {data_type});");
+            let [a, b] = texts.map(|text| of(&ddl, &[vec![cell(data_type, text)]]));
+            a == b
+        };
+        assert!(same("numeric", ["1.50", "1.5"]));
+        assert!(same("numeric", ["100", "1e2"]));
+        assert!(same("double precision", ["0", "-0"]));
+        assert!(same(
+            "timestamptz",
+            ["2026-03-12 12:00+02", "2026-03-12T10:00:00Z"]
+        ));
+        assert!(same(
+            "jsonb",
+            ["{\"a\": 1.0, \"b\": [10]}", "{\"b\":[1e1],\"a\":0,\"a\":1}"]
+        ));
+        assert!(!same("json", ["{\"a\": 1}", "{\"a\":1}"]));
+        assert!(!same("jsonb", ["0.1", "0.10000000000000000001"]));
+        assert!(!same("jsonb", ["1e400", "2e400"]));
+    }
+
+    #[test]
+    fn rows_are_a_multiset_and_columns_have_names_and_types() {
+        let row = |a: i64, b: i64| vec![Cell::Int(a), Cell::Int(b)];
+        let ddl = "create table t (a integer, b integer);";
+        let rows = [row(1, 2), row(3, 4), row(1, 2)];
+        let one = of(ddl, &rows);
+        assert_eq!(one, of(ddl, &[row(3, 4), row(1, 2), row(1, 2)]));
+        assert_ne!(one, of(ddl, &rows[..2]));
+        assert_ne!(one, of(ddl, &[row(3, 4), row(3, 4), row(1, 2)]));
+        // The order of columns says nothing, their names and types do; the table's name and keys do not.
+        let swapped = [row(2, 1), row(4, 3), row(2, 1)];
+        assert_eq!(one, of("create table u (b integer, a integer);", &swapped));
+        assert_ne!(one, of(ddl, &swapped));
+        assert_ne!(one, of("create table t (a integer, c integer);", &rows));
+        assert_ne!(one, of("create table t (a integer, b bigint);", &rows));
+        assert_ne!(of(ddl, &[]), of("create table t (a integer);", &[]));
+        let texts = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
+        let ddl = "create table t (a text, b text);";
+        assert_ne!(of(ddl, &[texts("ab", "c")]), of(ddl, &[texts("a", "bc")]));
+    }
+
+    #[test]
+    fn the_route_says_nothing() {
+        let ddl = "create table t (id integer primary key, n numeric, s text); create table u (id integer);";
+        let row = |id: i64, n: &str, s: &str| {
+            vec![Cell::Int(id), cell("numeric", n), Cell::Text(s.into())]
+        };
+        let image =
+            |cells: Vec<Cell>| -> Option<Image> { Some(cells.into_iter().enumerate().collect()) };
+        let mut changed = history(ddl, &[row(1, "1", "a"), row(2, "2", "b")]);
+        let begin = changed.state_fingerprint(0).expect("rows are held");
+        let change = |op, before, after| Change {
+            table: 0,
+            op,
+            key: None,
+            before,
+            after,
+        };
+        let steps = [
+            change(Op::Insert, None, image(row(3, "0.001", "c"))),
+            change(
+                Op::Update,
+                image(row(1, "1", "a")),
+                image(row(7, "1.0", "a")),
+            ),
+            change(Op::Delete, image(row(2, "2", "b")), None),
+            change(Op::Update, image(row(7, "1", "a")), image(row(1, "1", "a"))),
+            change(Op::Insert, None, image(row(2, "2.00", "b"))),
+            change(Op::Delete, image(row(3, "0.001", "c")), None),
+        ];
+        let mut seen = vec![begin];
+        for (commit, change) in (1..).zip(steps) {
+            let transaction = Transaction {
+                commit,
+                meta: TransactionMeta::default(),
+                changes: vec![change],
+            };
+            changed.apply(&transaction).expect("the change fits");
+            seen.push(changed.state_fingerprint(commit).expect("rows are held"));
+        }
+        assert_eq!(seen[6], begin, "back where it was");
+        let different: std::collections::HashSet<_> = seen.iter().collect();
+        assert_eq!(seen[5], seen[1]);
+        assert_eq!(different.len(), 5, "all others differ");
+        for (position, fingerprint) in (0..).zip(&seen) {
+            let at = changed.state_fingerprint(position);
+            assert_eq!(at.as_ref(), Some(fingerprint), "the past stays what it was");
+        }
+        let direct = history(
+            ddl,
+            &[row(3, "0.0010", "c"), row(2, "2", "b"), row(1, "1", "a")],
+        );
+        assert_eq!(direct.state_fingerprint(0), Some(seen[1]));
+    }
+}
