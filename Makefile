@@ -30,7 +30,8 @@ $(TOOLS)/bin/cargo-deny:
 # Ten times as many random cases as `make test`; FIRSTBAD_SEED=N replays one.
 soak:
 	FIRSTBAD_CASES=$${FIRSTBAD_CASES:-52500} FIRSTBAD_LIVES=$${FIRSTBAD_LIVES:-21000} \
-	FIRSTBAD_LIFTED=$${FIRSTBAD_LIFTED:-17500} $(CARGO) test --locked --test oracle -- --nocapture
+	FIRSTBAD_LIFTED=$${FIRSTBAD_LIFTED:-17500} FIRSTBAD_DIFFS=$${FIRSTBAD_DIFFS:-60000} \
+	FIRSTBAD_ASKED=$${FIRSTBAD_ASKED:-4000} $(CARGO) test --locked --test oracle -- --nocapture
 
 # Rebuilds testdata/shop, byte for byte.
 fixtures:

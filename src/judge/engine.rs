@@ -24,6 +24,7 @@ use datafusion::prelude::SessionConfig;
 use super::catalog::{CATALOG, FileTables, Named, View};
 use super::positions::{Positions, Reach};
 use crate::change::Commit;
+use crate::plan::clock;
 use crate::state::{History, Relation};
 
 /// What one rule may cost.
@@ -152,7 +153,13 @@ impl Workshop {
 
     /// An engine whose plans can be lifted: without the optimiser's rule that hides keys behind common subexpressions, and without
     /// filters that a plan keeps between two runs.
-    pub(super) fn lifting_engine(&self, history: &Arc<History>, position: Commit) -> Engine {
+    /// Without `now_us`, the time is that of each commit.
+    pub(super) fn lifting_engine(
+        &self,
+        history: &Arc<History>,
+        position: Commit,
+        now_us: Option<i64>,
+    ) -> Engine {
         let rules = Optimizer::new().rules.into_iter();
         let rules = rules.filter(|rule| rule.name() != "common_sub_expression_eliminate");
         let mut config = self.config.clone();
@@ -160,7 +167,7 @@ impl Workshop {
             .options_mut()
             .optimizer
             .enable_dynamic_filter_pushdown = false;
-        self.build(history, position, None, Reach::Own, |builder| {
+        self.build(history, position, now_us, Reach::Own, |builder| {
             builder
                 .with_config(config)
                 .with_optimizer_rules(rules.collect())
@@ -177,8 +184,8 @@ impl Workshop {
     ) -> Engine {
         let files: Arc<dyn FileTables> = Arc::new(Parquet);
         let positions = Positions::new(history, position, &files, reach);
-        let mut clock = ExecutionProps::new();
-        clock.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
+        let mut props = ExecutionProps::new();
+        props.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
         let builder = SessionStateBuilder::new()
             .with_config(self.config.clone())
             .with_expr_planners(vec![
@@ -189,7 +196,7 @@ impl Workshop {
             .with_default_features()
             .with_catalog_list(positions.catalogs())
             .with_table_functions(std::collections::HashMap::new())
-            .with_execution_props(clock);
+            .with_execution_props(props);
         let mut state = adapt(builder).build();
         use datafusion::execution::FunctionRegistry;
         for function in &self.functions {
@@ -311,11 +318,14 @@ impl Engine {
         })
     }
 
-    /// A query's optimised plan, and whether it asks for the time.
+    /// A query's optimised plan, and whether it asks for a time that this engine has not: there it has a placeholder.
     pub(super) async fn optimized(&self, sql: &str) -> Result<(LogicalPlan, bool)> {
         let logical = self.state.create_logical_plan(sql).await?;
-        let asks_now = asks_now(&logical)?;
-        Ok((self.state.optimize(&logical)?, asks_now))
+        let (logical, asks) = match self.has_now {
+            true => (logical, false),
+            false => clock::ask_later(logical)?,
+        };
+        Ok((self.state.optimize(&logical)?, asks))
     }
 
     /// Plans how to run a plan, as it is.

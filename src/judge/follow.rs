@@ -33,10 +33,11 @@ impl Judge {
         rules: &[Prepared],
         tuning: &Tuning,
     ) -> Result<Following<'_>, (String, String)> {
-        let engine = Arc::new(
-            self.workshop
-                .lifting_engine(&self.history, self.history.head()),
-        );
+        let engine = Arc::new(self.workshop.lifting_engine(
+            &self.history,
+            self.history.head(),
+            None,
+        ));
         let mut followed = Vec::new();
         for rule in rules {
             let refused = |reason: String| (rule.rule.id.clone(), reason);

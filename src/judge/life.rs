@@ -249,7 +249,11 @@ impl Work {
             return Ok(None);
         }
         let until = self.options.position;
-        let engine = Arc::new(self.workshop.lifting_engine(&self.history, until));
+        let engine = Arc::new(self.workshop.lifting_engine(
+            &self.history,
+            until,
+            self.options.now_us,
+        ));
         let found = lifted::judge(&engine, compiled, &[until], &Tuning::default()).await?;
         let bad = |span: lifted::Span| span.healed.is_none().then_some((span.order, span.onset));
         Ok(found.map(|(spans, _)| spans.into_iter().filter_map(bad).collect()))

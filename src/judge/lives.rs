@@ -146,7 +146,10 @@ impl Judge {
             ..options.clone()
         };
         let work = Work {
-            engine: Arc::new(self.workshop.lifting_engine(&self.history, until)),
+            engine: Arc::new(
+                self.workshop
+                    .lifting_engine(&self.history, until, options.now_us),
+            ),
             workshop: self.workshop.clone(),
             history: Arc::clone(&self.history),
             rule: Arc::new(prepared.clone()),
@@ -292,16 +295,13 @@ fn in_percent(rule: &Rule) -> bool {
 }
 
 impl Prepared {
-    /// Whether it is worth trying: a query over several states that does not ask for the time. A source without changes has one state, and
-    /// only full judgement knows which relations it lacks.
+    /// Whether it is worth trying: a query over several states. A source without changes has one state, and only full judgement knows
+    /// which relations it lacks.
     pub(super) fn can_be_lifted(&self, history: &History) -> bool {
         history.has_changes()
             && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
-            && self
-                .planned
-                .as_ref()
-                .is_some_and(|planned| !planned.asks_now)
+            && self.planned.is_some()
             && history.files.iter().all(Vec::is_empty)
     }
 }

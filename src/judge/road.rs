@@ -21,6 +21,13 @@ pub enum Road {
         /// How many aggregates over whole tables are kept as tables.
         summaries: usize,
     },
+    /// One of these, and besides when the time changes a verdict.
+    InTime {
+        /// How rows are judged that change.
+        road: Box<Road>,
+        /// When they are judged although they do not.
+        when: String,
+    },
     /// Every net write, by one query over all of them.
     Writes,
     /// The whole state, after every commit that may change the verdict; with the reason.
@@ -58,6 +65,7 @@ impl fmt::Display for Road {
                     more => write!(f, "; {more} aggregates are kept as tables"),
                 }
             }
+            Road::InTime { road, when } => write!(f, "{road}; {when}"),
             Road::Writes => f.write_str("all net writes by one query"),
             Road::Full(reason) => write!(f, "in full after every commit: {reason}"),
             Road::Never(reason) => f.write_str(reason),
@@ -77,22 +85,33 @@ impl Judge {
             Plan::Query(_) if prepared.rule.check.judges_writes() => return Road::Writes,
             Plan::Query(compiled) => compiled.clone(),
         };
-        let engine = Arc::new(
-            self.workshop
-                .lifting_engine(&self.history, self.history.head()),
-        );
+        let engine = Arc::new(self.workshop.lifting_engine(
+            &self.history,
+            self.history.head(),
+            None,
+        ));
         let road = guard::guarded(&self.limits, async move {
-            Ok(match lifted::reached(&engine, &compiled).await {
-                Err(reason) => Road::Full(reason),
-                Ok(Reached::Rows) => Road::Rows,
-                Ok(Reached::Keys {
+            let (reached, when) = match lifted::reached(&engine, &compiled).await {
+                Err(reason) => return Ok(Road::Full(reason)),
+                Ok(reached) => reached,
+            };
+            let road = match reached {
+                Reached::Rows => Road::Rows,
+                Reached::Keys {
                     anchor,
                     scans,
                     summaries,
-                }) => Road::Keys {
+                } => Road::Keys {
                     anchor,
                     reached: scans,
                     summaries,
+                },
+            };
+            Ok(match when {
+                None => road,
+                Some(when) => Road::InTime {
+                    road: Box::new(road),
+                    when,
                 },
             })
         });

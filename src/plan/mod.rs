@@ -4,6 +4,7 @@
 //! what to ask the engine: a query whose rows are violations, which of its columns are key and which evidence, and how
 //! many subjects there are. `sql:` rules and built-in checks take the same road from there.
 
+pub mod clock;
 mod compare;
 pub mod lifting;
 pub mod locality;
@@ -12,6 +13,8 @@ mod scope;
 mod state_checks;
 mod subject;
 pub mod summaries;
+pub mod trend;
+mod unsound;
 mod write_checks;
 
 use datafusion::sql::sqlparser::ast::Expr;
@@ -112,8 +115,8 @@ pub enum Plan {
     Refused(String),
 }
 
-/// Why a query calls what no query may call (its cost has no bound, or its answer changes without a write); None where it does not.
-/// The function's name stands in backticks.
+/// Why a query holds what no query may hold (its cost has no bound, its answer changes without a write, or the engine would answer it
+/// wrongly); None where it does not. The words at fault stand in backticks.
 pub fn forbidden_call(query: &datafusion::sql::sqlparser::ast::Query) -> Option<String> {
     scope::forbidden_function(query)
 }

@@ -369,7 +369,7 @@ const COSTLY: [&str; 9] = [
 /// Functions whose answer changes without a write.
 const UNSTEADY: [&str; 5] = ["random", "uuid", "rand", "gen_random_uuid", "version"];
 
-/// The first function that a query or expression must not call.
+/// The first function that a query or expression must not call, or what else it must not hold.
 pub(super) fn forbidden_function(query: &Query) -> Option<String> {
     forbidden(|visit| {
         let _: ControlFlow<()> = visit_expressions(query, |node| {
@@ -378,6 +378,7 @@ pub(super) fn forbidden_function(query: &Query) -> Option<String> {
         });
     })
     .or_else(|| forbidden_table_function(query))
+    .or_else(|| super::unsound::unsound(query))
 }
 
 fn forbidden(walk: impl FnOnce(&mut dyn FnMut(&Expr))) -> Option<String> {

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     lit,
 };
 
-use super::locality;
+use super::{clock, locality};
 
 /// The name that summary tables begin with; longer than Postgres allows for a table.
 pub const SUMMARY: &str = "__summary_of_an_aggregate_whose_name_is_longer_than_any_table_may_have_";
@@ -123,6 +123,8 @@ fn summary(aggregate: &Aggregate, number: usize) -> Result<Option<Summary>> {
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
     if !aggregate.group_expr.iter().all(is_column)
         || aggregate.aggr_expr.is_empty()
+        // What the time changes is no change of a row.
+        || clock::asks(&LogicalPlan::Aggregate(aggregate.clone()))
         || !is_row_by_row(&aggregate.input)
     {
         return Ok(None);

@@ -49,7 +49,7 @@ impl TableVersions {
         let seen = self.seen.capacity() * (size_of::<u64>() + 1);
         Memory {
             versions: self.version_count(),
-            bytes: columns + lives + capacity(&self.events) + self.live.allocation_size() + seen,
+            bytes: columns + lives + capacity(&self.events) + self.live.bytes() + seen,
         }
     }
 
@@ -59,6 +59,7 @@ impl TableVersions {
         self.died.shrink_to_fit();
         self.deaths.shrink_to_fit();
         self.events.shrink_to_fit();
+        self.live.shrink();
         if !self.partial_start {
             self.seen = HashSet::new();
         }

@@ -10,6 +10,7 @@ mod column;
 mod event;
 mod fingerprint;
 mod lifetimes;
+mod live;
 mod memory;
 mod position;
 mod recorded;

@@ -4,14 +4,13 @@
 //! is what separates the versions visible before it from those after it. Nothing is ever overwritten, so any position of
 //! the history can be asked for at any time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::{Range, RangeInclusive};
 
-use hashbrown::HashTable;
-
 use super::column::{ColumnVersions, NO_ROW, TooWide};
 use super::event::Event;
+use super::live::Live;
 use crate::change::{Cell, Change, Commit, Image, Op};
 use crate::schema::Table;
 
@@ -65,7 +64,7 @@ pub struct TableVersions {
     pub(super) deaths: Vec<(Commit, u32)>,
     /// Identity of rows: the primary key, or all columns where there is none.
     pub(super) identity: Vec<usize>,
-    pub(super) live: HashTable<u32>,
+    pub(super) live: Live,
     hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
     pub(super) partial_start: bool,
@@ -93,7 +92,7 @@ impl TableVersions {
             events: Vec::new(),
             deaths: Vec::new(),
             identity,
-            live: HashTable::new(),
+            live: Live::default(),
             hasher: RandomState::new(),
             partial_start,
             in_order: true,
@@ -148,9 +147,7 @@ impl TableVersions {
             Op::Update => self.update(commit, change)?,
             Op::Delete => (self.delete(commit, change)?, NO_ROW),
             Op::Truncate => {
-                let mut rows: Vec<u32> = self.live.drain().collect();
-                rows.sort_unstable();
-                for row in rows {
+                for row in self.live.drain() {
                     self.died[row as usize] = commit;
                     self.deaths.push((commit, row));
                 }
@@ -284,7 +281,7 @@ impl TableVersions {
                 .zip(&self.columns)
                 .all(|(cell, column)| *cell == Cell::Unknown || column.same(row, cell))
         };
-        Ok(self.live.iter().copied().filter(|&row| matches(row)).min())
+        Ok(self.live.iter().filter(|&row| matches(row)).min())
     }
 
     /// In a history without a snapshot, a row that was there before the first change of its key.
@@ -330,10 +327,21 @@ impl TableVersions {
     pub fn replace(&mut self, commit: Commit, rows: &[Vec<Cell>]) -> Result<(), Contradiction> {
         let mut matched: HashSet<u32> = HashSet::new();
         let mut unmatched: Vec<&Vec<Cell>> = Vec::new();
+        // Without a key, rows of one identity are equal: each is taken once, in the order of their chain.
+        let whole = self.table.primary_key.is_empty();
+        let mut next: HashMap<u32, Option<u32>> = HashMap::new();
         for cells in rows {
-            let equal = self
-                .find(cells)
-                .find(|row| !matched.contains(row) && self.is_row(*row, cells));
+            let mut found = self.find(cells);
+            let equal = if whole {
+                found.next().and_then(|newest| {
+                    let next = next.entry(newest).or_insert(Some(newest));
+                    let row = (*next)?;
+                    *next = self.live.before(row);
+                    Some(row)
+                })
+            } else {
+                found.find(|row| !matched.contains(row) && self.is_row(*row, cells))
+            };
             match equal {
                 Some(row) => _ = matched.insert(row),
                 None => unmatched.push(cells),
@@ -351,9 +359,12 @@ impl TableVersions {
         };
         let mut events = Vec::new();
         for cells in unmatched {
-            let old = self
-                .find(cells)
-                .find(|row| !matched.contains(row) && self.born[*row as usize] < commit);
+            let is_old = |row: &u32| !matched.contains(row) && self.born[*row as usize] < commit;
+            let old = if whole {
+                None
+            } else {
+                self.find(cells).find(is_old)
+            };
             let new = self.append(cells, commit)?;
             if let Some(old) = old {
                 self.leave(old, commit);
@@ -364,15 +375,13 @@ impl TableVersions {
             matched.insert(new);
             self.enter(new);
         }
-        let mut gone: Vec<u32> = self
-            .live
-            .iter()
-            .copied()
-            .filter(|row| !matched.contains(row))
-            .collect();
+        let mut gone: Vec<u32> = self.live.iter().collect();
+        gone.retain(|row| !matched.contains(row));
         gone.sort_unstable();
+        self.live.retain(|row| matched.contains(&row));
         for row in gone {
-            self.leave(row, commit);
+            self.died[row as usize] = commit;
+            self.deaths.push((commit, row));
             events.push(event(row, NO_ROW));
         }
         self.events.extend(events);
@@ -433,9 +442,9 @@ impl TableVersions {
     /// A version ends and one of the same identity begins.
     fn take_the_place(&mut self, old: u32, new: u32, commit: Commit) {
         let hash = self.hash_row(new);
-        if let Some(live) = self.live.find_mut(hash, |&other| other == old) {
-            *live = new;
-        }
+        let (columns, identity) = (&self.columns, &self.identity);
+        let same = |other| same_identity(columns, identity, new, other);
+        self.live.replace(old, new, hash, same);
         self.died[old as usize] = commit;
         self.deaths.push((commit, old));
     }
@@ -443,9 +452,9 @@ impl TableVersions {
     fn enter(&mut self, row: u32) {
         let hash = self.hash_row(row);
         let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
-        self.live.insert_unique(hash, row, |&other| {
-            hash_row(columns, identity, hasher, other)
-        });
+        let same = |other| same_identity(columns, identity, row, other);
+        let hash_of = |other| hash_row(columns, identity, hasher, other);
+        self.live.insert(row, hash, same, hash_of);
         if self.partial_start {
             self.seen.insert(hash);
         }
@@ -453,24 +462,21 @@ impl TableVersions {
 
     fn leave(&mut self, row: u32, commit: Commit) {
         let hash = self.hash_row(row);
-        if let Ok(entry) = self.live.find_entry(hash, |&other| other == row) {
-            entry.remove();
-        }
+        let (columns, identity) = (&self.columns, &self.identity);
+        let same = |other| same_identity(columns, identity, row, other);
+        self.live.remove(row, hash, same);
         self.died[row as usize] = commit;
         self.deaths.push((commit, row));
     }
 
     /// Live rows whose identity is that of the cells.
     fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
-        let same = move |&row: &u32| {
+        let same = |row: u32| {
             self.identity
                 .iter()
                 .all(|&column| self.columns[column].same(row, &cells[column]))
         };
-        self.live
-            .iter_hash(self.hash_cells(cells))
-            .copied()
-            .filter(same)
+        self.live.of(self.hash_cells(cells), same)
     }
 
     fn hash_cells(&self, cells: &[Cell]) -> u64 {
@@ -578,52 +584,31 @@ impl TableVersions {
         come: &[&(Commit, bool, u32)],
         effects: &mut Vec<NetEffect>,
     ) {
+        let (gone, come) = self.without_equal(gone, come);
         let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
-        let mut old: HashTable<u32> = HashTable::with_capacity(gone.len());
-        for (_, _, row) in gone {
-            old.insert_unique(hash(*row), *row, |&other| hash(other));
+        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
+        for row in gone {
+            old.entry(hash(row)).or_default().push_back(row);
         }
-        let same_key = |a: u32, b: u32| {
-            pairing
-                .iter()
-                .all(|&column| self.columns[column].same_rows(a, b))
-        };
-        for (_, _, after) in come {
-            let equal = |before: u32| {
-                self.columns
-                    .iter()
-                    .all(|column| column.same_rows(before, *after))
-            };
-            // Among rows of one key an identical one is no effect at all; only then is it an update.
-            let partner = old
-                .iter_hash(hash(*after))
-                .copied()
-                .filter(|&before| same_key(before, *after))
-                .min_by_key(|&before| (!equal(before), before));
-            let Some(before) = partner else {
-                effects.push(NetEffect {
-                    commit,
-                    op: Op::Insert,
-                    before: NO_ROW,
-                    after: *after,
-                    rows_before,
-                });
+        for after in come {
+            let same_key = |before: &u32| same_identity(&self.columns, pairing, *before, after);
+            let before = old.get_mut(&hash(after)).and_then(|rows| {
+                let at = rows.iter().position(same_key)?;
+                rows.remove(at)
+            });
+            // Documents may be written in two ways and mean the same.
+            if before.is_some_and(|before| self.is_equal(before, after)) {
                 continue;
-            };
-            if let Ok(entry) = old.find_entry(hash(before), |&other| other == before) {
-                entry.remove();
             }
-            if !equal(before) {
-                effects.push(NetEffect {
-                    commit,
-                    op: Op::Update,
-                    before,
-                    after: *after,
-                    rows_before,
-                });
-            }
+            effects.push(NetEffect {
+                commit,
+                op: before.map_or(Op::Insert, |_| Op::Update),
+                before: before.unwrap_or(NO_ROW),
+                after,
+                rows_before,
+            });
         }
-        let mut left: Vec<u32> = old.into_iter().collect();
+        let mut left: Vec<u32> = old.into_values().flatten().collect();
         left.sort_unstable();
         let delete = |before| NetEffect {
             commit,
@@ -634,6 +619,47 @@ impl TableVersions {
         };
         effects.extend(left.into_iter().map(delete));
     }
+
+    /// Whether two row versions hold the same in all columns.
+    fn is_equal(&self, a: u32, b: u32) -> bool {
+        self.columns.iter().all(|column| column.same_rows(a, b))
+    }
+
+    /// The rows that went and those that came, without pairs that are equal in all columns: they are no effect at all.
+    fn without_equal(
+        &self,
+        gone: &[&(Commit, bool, u32)],
+        come: &[&(Commit, bool, u32)],
+    ) -> (Vec<u32>, Vec<u32>) {
+        let rows = |ends: &[&(Commit, bool, u32)]| ends.iter().map(|end| end.2).collect();
+        let (mut gone, mut come): (Vec<u32>, Vec<u32>) = (rows(gone), rows(come));
+        if gone.is_empty() || come.is_empty() {
+            return (gone, come);
+        }
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        let hash = |row: u32| hash_row(&self.columns, &all, &self.hasher, row);
+        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
+        for &row in &gone {
+            old.entry(hash(row)).or_default().push_back(row);
+        }
+        let mut equal: HashSet<u32> = HashSet::new();
+        come.retain(|&after| {
+            let Some(rows) = old.get_mut(&hash(after)) else {
+                return true;
+            };
+            let same = |before: &u32| self.is_equal(*before, after);
+            let found = rows.iter().position(same).and_then(|at| rows.remove(at));
+            equal.extend(found);
+            found.is_none()
+        });
+        gone.retain(|row| !equal.contains(row));
+        (gone, come)
+    }
+}
+
+/// Whether two row versions hold the same in these columns.
+fn same_identity(columns: &[ColumnVersions], identity: &[usize], a: u32, b: u32) -> bool {
+    identity.iter().all(|&at| columns[at].same_rows(a, b))
 }
 
 fn hash_row(columns: &[ColumnVersions], identity: &[usize], hasher: &RandomState, row: u32) -> u64 {

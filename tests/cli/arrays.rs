@@ -37,5 +37,5 @@ fn a_rule_that_reads_an_array_in_an_array_is_unknown() {
     nested
         .run(&["diff", "d", "e", "--exit-code"])
         .exits(1)
-        .says(&["[[1,2],[3,4]] -> [[1,2],[3,5]]"]);
+        .says(&["[[1,2],[3,4]] → [[1,2],[3,5]]"]);
 }

@@ -47,7 +47,7 @@ fn the_document_has_the_contracts_keys() {
     assert_eq!(found["b"]["at"]["commit"], 3);
     assert_eq!(
         found["summary"],
-        json!({"tables": 5, "differ": 5, "unknown": 0})
+        json!({"tables": 5, "differ": 5, "unknown": 0, "fingerprint": null})
     );
     let orders = table(&found, "public.orders");
     assert_eq!(orders["key"], json!(["id"]));
@@ -415,6 +415,41 @@ fn rows_without_a_key_are_a_multiset() {
   + a = 3, b = z
 
 1 of 1 table differs\n"
+    );
+}
+
+/// Looked for one behind another, so many would take minutes.
+#[test]
+fn very_many_equal_rows_cost_no_more_than_others() {
+    let rows = |first: usize, second: usize| {
+        format!("a,b\n{}{}", "1,x\n".repeat(first), "2,\n".repeat(second))
+    };
+    let place = Place::new()
+        .with("d/schema.sql", "create table t (a int, b text);")
+        .with("d/snapshots/1/t.csv", rows(150_000, 1))
+        .with("d/snapshots/2/t.csv", rows(150_001, 0))
+        .with("d/snapshots/3/t.csv", rows(3, 100_000))
+        .with("d/snapshots/4/t.csv", rows(0, 0));
+    let changed = |a: &str, b: &str| {
+        let ran = place.run(&["diff", "d", a, b, "--format", "json", "--sample", "1"]);
+        let [added, removed, ..] = counts(&ran.exits(0).json(), "public.t");
+        (added, removed)
+    };
+    assert_eq!(changed("#0", "#1"), (1, 1));
+    assert_eq!(changed("#1", "#2"), (100_000, 149_998));
+    assert_eq!(changed("#2", "#3"), (0, 100_003));
+    assert_eq!(changed("#0", "#2"), (99_999, 149_997));
+    let query = "select commit, op, count(*) from writes.t group by 1, 2 order by 1, 2";
+    let ran = place.run(&["sql", "d", query, "--format", "csv"]).exits(0);
+    assert_eq!(
+        ran.out.lines().skip(1).collect::<Vec<_>>(),
+        [
+            "1,delete,1",
+            "1,insert,1",
+            "2,delete,149998",
+            "2,insert,100000",
+            "3,delete,100003"
+        ]
     );
 }
 

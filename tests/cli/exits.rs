@@ -233,3 +233,18 @@ fn a_rule_over_its_limit_is_unknown_and_the_others_are_judged() {
     assert_eq!(ran.rule("endless")["verdict"], "unknown");
     assert_eq!(ran.rule("held")["verdict"], "held");
 }
+
+#[test]
+fn a_report_comes_to_be_whole_or_not_at_all() {
+    let place = table(VIOLATED);
+    for command in ["check", "bisect"] {
+        place.run(&[command, "d", "-o", "report"]).exits(1);
+        assert!(place.read("report").contains("bad"));
+        for unwritable in ["nowhere/report", "d", "/dev/full"] {
+            let ran = place.run(&[command, "d", "-o", unwritable]).exits(3);
+            ran.warns(&[&format!("cannot write {unwritable}: ")]);
+        }
+    }
+    let names = std::fs::read_dir(place.path(".")).expect("a directory");
+    assert_eq!(names.count(), 2, "nothing is left over");
+}

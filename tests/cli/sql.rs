@@ -403,6 +403,63 @@ fn texts_and_comments_are_no_positions() {
     }
 }
 
+/// Each of these was planned, and its answer was another than Postgres'.
+#[test]
+fn what_the_engine_would_answer_wrongly_is_refused() {
+    let place = history();
+    for (query, message) in [
+        (
+            "select a from log except all select 1",
+            "`except all` is not allowed: equal rows would not be counted",
+        ),
+        (
+            "select 1 union all (select a from log intersect all select 1)",
+            "`intersect all` is not allowed",
+        ),
+        (
+            "select a from log where a in (select 1 except all select 2)",
+            "`except all` is not allowed",
+        ),
+        (
+            "select 1 where 1 not in (select a from log)",
+            "`in` is not allowed with a constant before a query",
+        ),
+        (
+            "select flag from orders where flag is distinct from true and id = 1",
+            "`is distinct from` is not allowed before `and` or `or` without parentheses",
+        ),
+        (
+            "select a from log where b is not distinct from 'x' or a = 1",
+            "`is not distinct from` is not allowed",
+        ),
+        (
+            "select a from log where (select 1) not in (select a from log)",
+            "`in` is not allowed",
+        ),
+        (
+            "select a from log where not (1 + 1 in (select a from log))",
+            "`in` is not allowed",
+        ),
+    ] {
+        ask(&place, query, &[]).refused(&[message]);
+    }
+    for (query, answer) in [
+        ("select a from \"#0\".log except select 1", "2\n"),
+        ("select a from \"#0\".log intersect select 1", "1\n"),
+        (
+            "select count(*) from (select a from log union all select 1) x",
+            "5\n",
+        ),
+        (
+            "select a from log where b not in (select b from \"#0\".log where a = 2)",
+            "",
+        ),
+        ("select count(*) from log where a in (1, 3)", "3\n"),
+    ] {
+        assert_eq!(rows(&place, query), answer, "{query}");
+    }
+}
+
 #[test]
 fn names_of_tables_may_be_anything_in_quotes() {
     let place = Place::new()

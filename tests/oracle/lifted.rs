@@ -42,7 +42,7 @@ const MUST_BE_LIFTED: [&str; 14] = [
 ];
 
 /// Intervals as text, in one order.
-fn told(lives: &Lives) -> Vec<String> {
+pub(crate) fn told(lives: &Lives) -> Vec<String> {
     let interval = |life: &firstbad::judge::Life| {
         let key = serde_json::Value::Object(life.key.clone());
         format!("#{} to {:?} {key}", life.onset, life.healed)

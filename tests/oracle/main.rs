@@ -2,6 +2,8 @@
 //!
 //! `FIRSTBAD_SEED` replays one history (a failure prints it), `FIRSTBAD_CASES` says how many rules are judged.
 
+mod ask;
+mod clock;
 mod coverage;
 mod diff;
 mod fragments;

@@ -8,6 +8,11 @@
 //! [`Standing`] goes through a history batch by batch. What it costs follows the batch, never the tables: it keeps its keys and the
 //! rows behind them in indexes, and reads the rows from the history itself.
 
+mod asleep;
+mod clock;
+#[cfg(test)]
+mod clock_tests;
+mod flips;
 mod keys;
 mod pairs;
 mod plan;
@@ -67,6 +72,8 @@ pub enum Mistake {
     NoCommitPair,
     /// A change touches the keys of its new row only.
     NoOldImage,
+    /// The time changes no verdict.
+    NoClock,
 }
 
 /// Which aggregates are kept as tables.
@@ -118,13 +125,17 @@ pub(super) enum Reached {
     },
 }
 
-/// How a rule is lifted.
+/// How a rule is lifted, and for one that asks for the time when it is judged beside, in words.
 ///
 /// # Errors
 /// Why it can only be judged in full, in words for its author.
-pub(super) async fn reached(engine: &Engine, compiled: &Compiled) -> Result<Reached, String> {
+pub(super) async fn reached(
+    engine: &Engine,
+    compiled: &Compiled,
+) -> Result<(Reached, Option<String>), String> {
     let (lifted, _) = Lifted::plan(engine, compiled, Summaries::OfWholeTables, None).await?;
-    Ok(lifted.reached)
+    let when = lifted.ticking.as_ref().and_then(|ticking| ticking.words());
+    Ok((lifted.reached, when))
 }
 
 /// Runs a cached plan once more.

@@ -7,6 +7,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Join, LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::clock::Ticking;
 use super::keys::can_be_key;
 use super::slot::{Slot, SlotTable};
 use super::source::Source;
@@ -14,6 +15,7 @@ use super::summary::Kept;
 use super::{Mistake, Reached, Summaries};
 use crate::judge::engine::Engine;
 use crate::plan::Compiled;
+use crate::plan::clock::answer;
 use crate::plan::lifting::{self, lift};
 use crate::plan::locality::{self, Locality, ScanKey, locality};
 use crate::plan::summaries::{Summary, is_row_by_row, summarize};
@@ -26,6 +28,8 @@ pub(super) struct Lifted {
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) how: How,
     pub(super) reached: Reached,
+    /// Set where it asks for the time.
+    pub(super) ticking: Option<Ticking>,
 }
 
 /// How a lifted plan is fed.
@@ -49,29 +53,7 @@ impl Lifted {
         mistake: Option<Mistake>,
     ) -> Result<(Self, Vec<Source>), String> {
         let (plan, asks_now) = engine.optimized(&compiled.sql).await.map_err(words)?;
-        if asks_now {
-            return Err("it asks for the time, so its verdict changes without a write".into());
-        }
-        let mut summaries = Vec::new();
-        let mut plan = plan;
-        let how = if is_row_by_row(&plan) {
-            How::Rows
-        } else if keep == Summaries::OfGroups {
-            (plan, summaries) = summarize(&plan, false).map_err(words)?;
-            let of_the_whole = of_the_whole(&plan, &summaries);
-            How::Keys(match anchor(&plan, compiled) {
-                Ok(found) => found,
-                Err(reason) => of_the_whole.ok_or(reason)?,
-            })
-        } else {
-            match anchor(&plan, compiled) {
-                Ok(found) => How::Keys(found),
-                Err(reason) => {
-                    (plan, summaries) = summarize(&plan, true).map_err(words)?;
-                    How::Keys(of_the_whole(&plan, &summaries).ok_or(reason)?)
-                }
-            }
-        };
+        let (plan, summaries, how) = road(plan, compiled, keep)?;
         let (mut slots, mut sources) = (Vec::new(), Vec::new());
         for scan in locality::scans(&plan) {
             let name = scan.table_name.table();
@@ -96,15 +78,51 @@ impl Lifted {
         if mistake == Some(Mistake::NoCommitPair) {
             lifted = without_commit_pairs(lifted).map_err(words)?;
         }
+        let ticking = asks_now.then(|| Ticking::new(&plan, compiled));
+        if let Some(ticking) = &ticking {
+            lifted = answer(lifted, ticking.clock()).map_err(words)?;
+        }
         let physical = engine.physical(&lifted).await;
         let lifted = Lifted {
             physical: physical.map_err(words)?,
             slots,
             how,
             reached,
+            ticking,
         };
         Ok((lifted, sources))
     }
+}
+
+/// How a plan is fed: the plan, with some aggregates replaced by tables, these, and the way.
+fn road(
+    plan: LogicalPlan,
+    compiled: &Compiled,
+    keep: Summaries,
+) -> Result<(LogicalPlan, Vec<Summary>, How), String> {
+    if is_row_by_row(&plan) {
+        return Ok((plan, Vec::new(), How::Rows));
+    }
+    if keep == Summaries::OfGroups {
+        let (plan, summaries) = summarize(&plan, false).map_err(words)?;
+        let locality = match anchor(&plan, compiled) {
+            Ok(found) => found,
+            Err(reason) => of_the_whole(&plan, &summaries).ok_or(reason)?,
+        };
+        return Ok((plan, summaries, How::Keys(locality)));
+    }
+    let reason = match anchor(&plan, compiled) {
+        Ok(found) => return Ok((plan, Vec::new(), How::Keys(found))),
+        Err(reason) => reason,
+    };
+    // Figures of whole tables, or else of groups: few rows, which can be looked at together.
+    for whole_tables_only in [true, false] {
+        let (plan, summaries) = summarize(&plan, whole_tables_only).map_err(words)?;
+        if let Some(found) = of_the_whole(&plan, &summaries) {
+            return Ok((plan, summaries, How::Keys(found)));
+        }
+    }
+    Err(reason)
 }
 
 /// How a plan's rows are found, in words.

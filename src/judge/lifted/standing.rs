@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
+use super::asleep::Asleep;
+use super::clock::Feed;
 use super::pairs::{self, Pair, Scans};
 use super::plan::{How, Lifted};
 use super::source::Source;
@@ -25,10 +27,12 @@ pub(in crate::judge) struct Standing {
     /// The first commit that was not judged yet.
     next: Commit,
     states: States,
+    /// What the time cannot change for a while.
+    asleep: Asleep,
 }
 
 /// Where the rows come from.
-enum Fed {
+pub(super) enum Fed {
     Rows(Source),
     Keys(Scans, Locality),
 }
@@ -68,6 +72,7 @@ impl Standing {
             spans: Spans::default(),
             next: 0,
             states: States::default(),
+            asleep: Asleep::default(),
         })
     }
 
@@ -83,6 +88,9 @@ impl Standing {
             return Ok(Stood::Judged);
         }
         let stood = match self.fed {
+            Fed::Rows(_) if self.lifted.ticking.is_some() => {
+                self.rows_in_time(engine, compiled, &range).await?
+            }
             Fed::Rows(_) => self.rows(engine, compiled, &range).await?,
             Fed::Keys(..) => self.keys(engine, compiled, &range).await?,
         };
@@ -147,27 +155,69 @@ impl Standing {
         Ok(Stood::Judged)
     }
 
+    /// Goes on to the end of a range: the keys and commits at which they are to be judged. None where that would cost too much.
+    async fn pairs(
+        &mut self,
+        engine: &Engine,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Option<Vec<Pair>>, JudgeError> {
+        let mut in_time = None;
+        if let Some(ticking) = &self.lifted.ticking {
+            let feed = Feed {
+                engine,
+                lifted: &self.lifted,
+                ticking,
+                tuning: &self.tuning,
+            };
+            let times = feed.times(range)?;
+            let (asleep, fed) = (&mut self.asleep, &mut self.fed);
+            let awake = feed.awake(asleep, fed, range, &times).await?;
+            in_time = Some((feed, times, awake));
+        }
+        let Fed::Keys(scans, locality) = &mut self.fed else {
+            unreachable!("called for rules that are judged by keys")
+        };
+        let tuning = &self.tuning;
+        let old_images = tuning.mistake != Some(Mistake::NoOldImage);
+        let pairs = scans.advance(engine, range, old_images).await?;
+        let (rows, versions) = scans.cost(&engine.view().history, &pairs);
+        let bearable = tuning
+            .hot_rows
+            .saturating_add(tuning.hot_factor.saturating_mul(versions));
+        if self.keep == Summaries::OfWholeTables && rows > bearable {
+            return Ok(None);
+        }
+        let Some((feed, times, awake)) = in_time else {
+            return Ok(Some(pairs));
+        };
+        let pairs = feed
+            .pairs_in_time(scans, locality, pairs, range, &times, &awake)
+            .await?;
+        if !feed.ticking.is_still() {
+            let keys = pairs.chunk_by(|&a, &b| pairs::key_of(a) == pairs::key_of(b));
+            let keys = keys.map(|run| pairs::key_of(run[0]));
+            self.asleep.forget(|_| false);
+            self.asleep
+                .judged(keys, times.bounds().1, times.at(*range.end()));
+        }
+        Ok(Some(pairs))
+    }
+
     async fn keys(
         &mut self,
         engine: &Engine,
         compiled: &Compiled,
         range: &RangeInclusive<Commit>,
     ) -> Result<Stood, JudgeError> {
+        let Some(pairs) = self.pairs(engine, range).await? else {
+            return Ok(Stood::TooHot);
+        };
         let Fed::Keys(scans, locality) = &mut self.fed else {
             unreachable!("called for rules that are judged by keys")
         };
         let tuning = &self.tuning;
-        let old_images = tuning.mistake != Some(Mistake::NoOldImage);
         let reset = tuning.mistake != Some(Mistake::NoReset);
-        let pairs = scans.advance(engine, range, old_images).await?;
         let history = &engine.view().history;
-        let (rows, versions) = scans.cost(history, &pairs);
-        let bearable = tuning
-            .hot_rows
-            .saturating_add(tuning.hot_factor.saturating_mul(versions));
-        if self.keep == Summaries::OfWholeTables && rows > bearable {
-            return Ok(Stood::TooHot);
-        }
         for &pair in &pairs {
             self.states.add(pairs::commit_of(pair));
         }
@@ -204,6 +254,78 @@ impl Standing {
             )
             .await?;
             rest = &rest[taken..];
+        }
+        Ok(Stood::Judged)
+    }
+}
+
+impl Standing {
+    /// The same as [`Self::rows`] for a rule that asks for the time: a version is judged when it is born and when the time changes what
+    /// it is.
+    async fn rows_in_time(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        range: &RangeInclusive<Commit>,
+    ) -> Result<Stood, JudgeError> {
+        let Some(ticking) = &self.lifted.ticking else {
+            unreachable!("called for rules that ask for the time")
+        };
+        let feed = Feed {
+            engine,
+            lifted: &self.lifted,
+            ticking,
+            tuning: &self.tuning,
+        };
+        let times = feed.times(range)?;
+        let (asleep, fed) = (&mut self.asleep, &mut self.fed);
+        let mut versions = feed.awake(asleep, fed, range, &times).await?;
+        let Fed::Rows(source) = fed else {
+            unreachable!("called for rules that are judged row by row")
+        };
+        let turn = source.advance(engine, range).await?;
+        let history = &engine.view().history;
+        let is_gone = |version: u32| source.lifetime(history, version).1 <= *range.start();
+        // What the time may change is judged anew where the range begins.
+        for &version in &versions {
+            self.spans.end(version, *range.start());
+        }
+        for &(commit, version) in &turn.died {
+            self.states.add(commit);
+            self.spans.end(version, commit);
+        }
+        versions.retain(|&version| !is_gone(version));
+        versions.extend(turn.born);
+        let judged = feed
+            .versions_in_time(source, &versions, range, &times)
+            .await?;
+        for &(_, commit) in &judged {
+            self.states.add(commit);
+        }
+        let holds = |at: i64| -> Option<Holds> {
+            let at = usize::try_from(at).ok()?;
+            let &(version, from) = judged.get(at)?;
+            let next = judged.get(at + 1).filter(|(other, _)| *other == version);
+            let died = source.lifetime(history, version).1;
+            let end = if died <= *range.end() {
+                died
+            } else {
+                Commit::MAX
+            };
+            Some((version, from, next.map_or(end, |&(_, next)| next)))
+        };
+        let spans = &mut self.spans;
+        let asked = times.of(&judged);
+        feed.judge_versions(source, &judged, &asked, &mut |batch| {
+            spans.add(compiled, &batch, &mut |rows| {
+                Ok(rows.commits.iter().map(|&at| holds(at)).collect())
+            })
+        })
+        .await?;
+        if !ticking.is_still() {
+            self.asleep.forget(is_gone);
+            self.asleep
+                .judged(versions, times.bounds().1, times.at(*range.end()));
         }
         Ok(Stood::Judged)
     }
