@@ -6,12 +6,22 @@
 //! # The flow
 //!
 //! ```text
-//! rules/*.yaml -> rule ---------------------> plan    (rule + schema -> SQL, key, evidence)
-//!                                              |
-//! files -> source -> timeline -> state ------> judge -> verdict -> baseline -> report
-//!            |                     ^             |
-//!            +-> schema -----------+             +-> case      (examples inside rule files)
+//! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
+//!                                               |
+//! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
+//!                   |                     ^  |    |  |                            |
+//!                   +-> schema -----------+  |    |  +-> lives -> bisect ---------+
+//!                                            |    |                 ^
+//!                                            |    |  factors -------+   (what bad writes have in common)
+//!                                            |    +-> case              (examples inside rule files)
+//!                                            |    +-> answer            (any query: `firstbad sql`)
+//!                                            +-> diff                   (rows that differ between two states)
 //! ```
+//!
+//! There are two roads from a rule to verdicts. *In full*, its query runs on the state at one position: `check` does this. *Lifted*, it
+//! runs on only the keys that changes can affect, at every commit at once, and says from which commit to which each key was bad: the
+//! lives of its violations. `bisect` reads the first bad write from them. A rule of the whole, which no change affects key by key, is
+//! judged in full at one position after the other. Where both roads lead, they say the same.
 //!
 //! Time is the timeline, space is the state, judgement has no memory. A module uses only modules that are declared above it here, and
 //! is entered through its face; `tests/house.rs` holds the order.
@@ -22,10 +32,12 @@
 //!
 //! | | invariant | owner | test |
 //! |---|---|---|---|
+//! | 1 | The lives of violations are what judging the state in full after every single commit finds. | [`judge`] | `tests/oracle` |
 //! | 2 | The state at a position is a function of the snapshot and the changes up to it. | [`state`] | `tests/oracle` |
 //! | 3 | Rules are judged at transaction boundaries only. | [`state`] | `tests/oracle` |
 //! | 4 | Not known is never NULL; a rule that reads what is not known is unknown. | [`state`], [`judge`] | `tests/cli` |
 //! | 5 | Unknown is never reported as held; a rule whose subject matched no row says so. | [`judge`], [`report`] | `tests/cli` |
+//! | 6 | The first bad write is the exact transaction, or is said to be bounded or pre-existing; what was read in a snapshot is never blamed on a transaction. | [`bisect`] | `tests/oracle`, `tests/cli` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
@@ -54,40 +66,40 @@ pub mod schema;
 // Rules, as written in YAML.
 pub mod rule;
 
-// The ordered transactions of a history, streamed from files.
+// The ordered transactions of a history, streamed from files: native, wal2json, Debezium.
 pub mod timeline;
 
-// Multi-version tables: the state, the changes and the writes at any position.
+// Multi-version tables: the state, the changes and the writes at any position, and the lifetimes of rows.
 pub mod state;
 
-// What bad writes have in common that good ones have not.
+// What bad writes have in common that good ones have not, guarded against chance.
 pub mod factors;
 
-// A rule and a schema become questions to the engine.
+// A rule and a schema become questions to the engine; which rows decide about a key; aggregates as tables.
 pub mod plan;
 
 // Verdicts, violations, the report of a run: plain data.
 pub mod verdict;
 
-// DataFusion judges plans at a position, within limits.
+// DataFusion judges plans within limits: in full at a position, or lifted over all commits; it answers queries as well.
 pub mod judge;
 
 // Violations that somebody has accepted, in a file.
 pub mod baseline;
 
-// From the lives of violations to the first bad write.
+// From the lives of violations to the first bad write; or by any command that judges a state.
 pub mod bisect;
 
-// A run's report as text, JSON, JUnit, SARIF, annotations or Markdown.
+// What `check` and `bisect` found as text and JSON; checks also as JUnit, SARIF, annotations and Markdown.
 pub mod report;
 
 // Answers of queries as text, JSON, JSON Lines, CSV or Parquet.
 pub mod answer;
 
-// Rows that differ between two states.
+// Rows that differ between two states: two positions, or two sources.
 pub mod diff;
 
-// Finds out what a source is and reads it; makes synthetic ones.
+// Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
 
 // Runs the examples inside rule files.

@@ -154,15 +154,31 @@ pub fn fingerprint(rule_id: &str, key: &Map<String, Value>) -> String {
     hex.get(..32).unwrap_or(&hex).to_owned()
 }
 
+/// What the user gave on the command line, so that the commands that a report tells to run next look at the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The sources, as the user named them.
+    pub source: Vec<String>,
+    /// Flags that decide what is judged or shown, with their values, as `("--now", "2026-03-14T09:00:00Z")`.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Given {
+    /// Whether a flag was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|(name, _)| *name == flag)
+    }
+}
+
 /// Everything that one `firstbad check` found.
 #[derive(Clone, Debug)]
 pub struct CheckReport {
     /// The source as the user named it.
     pub source: String,
+    /// What else the user gave.
+    pub given: Given,
     /// The position that was judged.
     pub at: At,
-    /// Whether that is the end of the history.
-    pub latest: bool,
     /// One outcome a rule, in the order of the rule files.
     pub outcomes: Vec<Outcome>,
     /// Ids of rules that were left out because they have expired.

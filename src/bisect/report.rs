@@ -7,7 +7,7 @@ use crate::change::{Change, Commit, Image, TransactionMeta};
 use crate::rule::{Rule, Severity};
 use crate::schema::{Schema, value};
 use crate::state::{History, Origin};
-use crate::verdict::{At, Factor, Verdict, redact as hiding};
+use crate::verdict::{At, Factor, Given, Verdict, redact as hiding};
 
 /// One recorded change with its cells as JSON; what is not known is left out.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,8 +174,8 @@ pub struct BisectReport {
     pub expired: Vec<String>,
     /// The severity from which a violation makes the run fail.
     pub fail_on: Severity,
-    /// Rule files and directories that the user named.
-    pub rule_paths: Vec<String>,
+    /// What else the user gave.
+    pub given: Given,
     /// The command that judged, instead of rules.
     pub command: Option<String>,
     /// Wall time of the run in milliseconds.

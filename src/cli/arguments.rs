@@ -12,7 +12,14 @@ use super::{Stop, output};
 use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Limits};
 use crate::rule::{Rule, Severity};
+use crate::schema::value;
 use crate::state::{History, Resolved};
+
+/// The default of `--rule-timeout`.
+const RULE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Flags with their values, as the commands that a report tells to run next repeat them.
+pub(super) type Flags = Vec<(&'static str, String)>;
 
 /// Which rules
 #[derive(Debug, Args)]
@@ -29,6 +36,12 @@ pub(super) struct RuleArgs {
 }
 
 impl RuleArgs {
+    /// Where rules are looked for, where that was said.
+    pub(super) fn flags(&self) -> Flags {
+        let flag = |path: &PathBuf| ("--rules", path.display().to_string());
+        self.rules.iter().map(flag).collect()
+    }
+
     /// The rules that are asked for, and what is wrong with their files; of broken files all rules.
     pub(super) fn load(&self, source: &[String]) -> Result<(Vec<Rule>, Vec<Diagnostic>), Stop> {
         let paths = inputs::rule_paths(&self.rules, source.first().map(String::as_str))?;
@@ -57,6 +70,13 @@ pub(super) struct AtArgs {
 }
 
 impl AtArgs {
+    /// What is not the default.
+    pub(super) fn flags(&self) -> Flags {
+        let at = (self.at != "latest").then(|| ("--at", self.at.clone()));
+        let now = self.now.map(|now| ("--now", value::format_timestamp(now)));
+        at.into_iter().chain(now).collect()
+    }
+
     /// The position that `--at` names.
     pub(super) fn resolve(&self, history: &History) -> Result<Resolved, Stop> {
         self.named(history, "--at", &self.at)
@@ -93,6 +113,12 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
+    /// What is hidden.
+    pub(super) fn flags(&self) -> Flags {
+        let flag = |column: &String| ("--redact", column.clone());
+        self.redact.iter().map(flag).collect()
+    }
+
     /// How text looks where it goes.
     pub(super) fn looks(&self) -> crate::report::Options {
         crate::report::Options {
@@ -120,6 +146,19 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// What is not the default.
+    pub(super) fn flags(&self) -> Flags {
+        let seconds = || match self.rule_timeout.subsec_nanos() {
+            0 => format!("{}s", self.rule_timeout.as_secs()),
+            _ => self.rule_timeout.as_secs_f64().to_string(),
+        };
+        let timeout = (self.rule_timeout != RULE_TIMEOUT).then(|| ("--rule-timeout", seconds()));
+        let memory = self
+            .memory_limit
+            .map(|bytes| ("--memory-limit", bytes.to_string()));
+        timeout.into_iter().chain(memory).collect()
+    }
+
     /// A judge that keeps these limits.
     pub(super) fn judge(&self, history: &Arc<History>) -> Result<Judge, Stop> {
         let mut limits = Limits {

@@ -1,7 +1,6 @@
 //! `firstbad bisect SOURCE`: finds the first bad write of every violated rule, or of what any command calls bad.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -19,7 +18,7 @@ use crate::report::{self, Format};
 use crate::rule::Rule;
 use crate::source::SourceError;
 use crate::state::{History, Origin};
-use crate::verdict::Verdict;
+use crate::verdict::{Given, Verdict};
 
 /// Arguments of `firstbad bisect`
 #[derive(Debug, Args)]
@@ -273,7 +272,16 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
 }
 
 fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> BisectReport {
-    let path = |path: &PathBuf| path.display().to_string();
+    let flags = [
+        arguments.which.flags(),
+        arguments.place.flags(),
+        arguments.report.flags(),
+        arguments.limits.flags(),
+    ];
+    let given = Given {
+        source: arguments.source.clone(),
+        flags: flags.concat(),
+    };
     BisectReport {
         source: arguments.source.join(" "),
         at: bisect::position(history, range.bad),
@@ -282,7 +290,7 @@ fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> Bis
         counts: [0; 3],
         expired: Vec::new(),
         fail_on: arguments.report.fail_on,
-        rule_paths: arguments.which.rules.iter().map(path).collect(),
+        given,
         command: arguments.run.clone(),
         elapsed_ms: 0,
     }

@@ -18,7 +18,7 @@ use crate::report::{self, Format};
 use crate::rule::Rule;
 use crate::source::SourceError;
 use crate::state::History;
-use crate::verdict::{CheckReport, Violation, redact};
+use crate::verdict::{CheckReport, Given, Violation, redact};
 
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
@@ -91,8 +91,8 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     bar.finish_and_clear();
     let mut report = CheckReport {
         source: arguments.source.join(" "),
+        given: given(arguments),
         at: inputs::at(&history, options.position),
-        latest: options.position == history.head(),
         outcomes,
         expired,
         fail_on: arguments.report.fail_on,
@@ -119,6 +119,23 @@ fn state_notes(history: &History, position: Commit) -> String {
         "{fingerprint}note: {versions} in {bytes} bytes: {} bytes each\n",
         memory.bytes_per_version()
     )
+}
+
+/// What the command was given, for the commands to run next.
+fn given(arguments: &CheckArgs) -> Given {
+    let baseline = arguments.baseline.iter();
+    let baseline = baseline.map(|path| ("--baseline", path.display().to_string()));
+    let flags = [
+        arguments.which.flags(),
+        arguments.place.flags(),
+        baseline.collect(),
+        arguments.report.flags(),
+        arguments.limits.flags(),
+    ];
+    Given {
+        source: arguments.source.clone(),
+        flags: flags.concat(),
+    }
 }
 
 /// The position and how much to keep: with a baseline every violation has to be looked up.
@@ -213,9 +230,9 @@ fn settle(
                 output::world(&format!("cannot write {}", path.display()), &error)
             })?;
             output::note(&format!(
-                "{}: {} violations accepted\n",
+                "{}: {} accepted\n",
                 path.display(),
-                next.len()
+                report::counted(next.len() as u64, "violation")
             ));
             baseline = next;
         }

@@ -1,6 +1,7 @@
 //! Arguments that several commands share: rule paths, positions, sizes, times.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Stop, output};
 use crate::diagnostic::Diagnostic;
@@ -129,7 +130,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A duration argument: `60s`, `5m`, or seconds.
-pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let micros = match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds < 1e9 => (seconds * 1e6) as i64,
         _ => crate::rule::parse_duration(text).map_err(|error| error.to_string())?,
@@ -137,7 +138,7 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     u64::try_from(micros)
         .ok()
         .filter(|micros| *micros > 0)
-        .map(std::time::Duration::from_micros)
+        .map(Duration::from_micros)
         .ok_or_else(|| "a limit of nothing judges nothing".to_owned())
 }
 

@@ -61,11 +61,8 @@ pub(super) fn wrong_input(found: &[Diagnostic], verbose: u8) -> Stop {
     diagnostics(found, verbose);
     let mut errors: Vec<&Diagnostic> = found.iter().filter(|d| d.level == Level::Error).collect();
     errors.dedup();
-    let plural = if errors.len() == 1 { "" } else { "s" };
-    note(&format!(
-        "{} error{plural}; nothing was judged\n",
-        errors.len()
-    ));
+    let count = diagnostic::counted(errors.len() as u64, "error");
+    note(&format!("{count}; nothing was judged\n"));
     Stop { code: exit::INPUT }
 }
 

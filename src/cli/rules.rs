@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Outcome, Stop, exit, inputs, output};
 use crate::case::{self, CaseResult};
-use crate::diagnostic::{self, Diagnostic, Level};
+use crate::diagnostic::{self, Diagnostic, Level, counted};
 use crate::escape;
 use crate::judge::{Judge, Limits, Options, Prepared};
 use crate::plan::{Judged, Plan};
@@ -196,11 +196,8 @@ fn lint(common: &Common) -> Outcome {
     } else {
         " (names not checked: no schema.sql; --source SOURCE checks them)"
     };
-    let (count, are) = if rules.len() == 1 {
-        ("1 rule".to_owned(), "is")
-    } else {
-        (format!("{} rules", rules.len()), "are")
-    };
+    let count = counted(rules.len() as u64, "rule");
+    let are = if rules.len() == 1 { "is" } else { "are" };
     output::print(&format!("{count} {are} well formed{against}\n"));
     Ok(exit::HELD)
 }
@@ -243,11 +240,14 @@ fn test(common: &Common, verbose: u8) -> Outcome {
     }
     let cases = passed + failed;
     let mut summary = format!(
-        "{cases} cases of {} rules: {passed} passed, {failed} failed",
-        rules.len() - without.len()
+        "{} of {}: {passed} passed, {failed} failed",
+        counted(cases, "case"),
+        counted((rules.len() - without.len()) as u64, "rule")
     );
     if !without.is_empty() {
-        let _ = write!(summary, "; {} rules have no case", without.len());
+        let count = counted(without.len() as u64, "rule");
+        let have = if without.len() == 1 { "has" } else { "have" };
+        let _ = write!(summary, "; {count} {have} no case");
     }
     output::print(&format!("{summary}\n"));
     Ok(if failed > 0 {
@@ -440,7 +440,11 @@ fn list(arguments: &ListArgs, verbose: u8) -> Outcome {
         .lines()
         .map(|line| line.trim_end().to_owned())
         .collect();
-    output::print(&format!("{}\n\n{} rules\n", lines.join("\n"), rules.len()));
+    output::print(&format!(
+        "{}\n\n{}\n",
+        lines.join("\n"),
+        counted(rules.len() as u64, "rule")
+    ));
     Ok(exit::HELD)
 }
 

@@ -81,6 +81,9 @@ impl Judge {
     ) -> Result<(), QueryError> {
         let mistake = |diagnostic| QueryError::Mistake(Box::new(diagnostic));
         let parsed = sql::parse_query(sql).map_err(|found| mistake(mistakes::reworded(found)))?;
+        if let Some(found) = mistakes::unparsed(sql, &parsed) {
+            return Err(mistake(found));
+        }
         if let Some(reason) = plan::forbidden_call(&parsed) {
             return Err(mistake(mistakes::forbidden(sql, &reason)));
         }

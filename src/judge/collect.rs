@@ -132,7 +132,10 @@ impl<'a> Collector<'a> {
     pub(super) fn new(compiled: &'a Compiled, keep: Keep) -> Self {
         Collector {
             compiled,
-            keep,
+            keep: match keep {
+                Keep::First(most) if most > KEYS_KEPT_MAX => Keep::All,
+                keep => keep,
+            },
             encoder: Encoder::default(),
             seen: HashSet::new(),
             counted: 0,
@@ -310,18 +313,18 @@ impl<'a> Collector<'a> {
         };
         let step = i128::from(step);
         for row in 0..batch.num_rows() {
-            let (low, high, start) = (
-                i128::from(previous.value(row)),
-                i128::from(next.value(row)),
-                i128::from(start.value(row)),
-            );
+            let (high, start) = (i128::from(next.value(row)), i128::from(start.value(row)));
+            let low = match previous.is_null(row) {
+                true => start - 1,
+                false => i128::from(previous.value(row)),
+            };
             // Numbers of the grid `start + k * step` that lie strictly between the neighbours.
             let first = start + ((low - start).div_euclid(step) + 1) * step;
             let last = start + ((high - start + step - 1).div_euclid(step) - 1) * step;
             if first > last {
                 continue;
             }
-            let missing = u64::try_from((last - first) / step + 1).unwrap_or(u64::MAX);
+            let missing = u64::try_from((last - first) / step + 1).map_err(|_| too_many())?;
             let wanted = self.wanted(missing)?;
             let numbers = Int64Array::from_iter_values((0..wanted).map(|k| {
                 i64::try_from(first + i128::from(k) * step).expect("between two 64-bit numbers")
@@ -350,12 +353,13 @@ impl<'a> Collector<'a> {
         for row in 0..batch.num_rows() {
             let start = window.value(row);
             let few = u64::try_from(rows.value(row)).unwrap_or(0) < min_rows;
-            let first = if few { start } else { start + every_us };
-            let end = until.value(row).max(start + if few { every_us } else { 0 });
+            let next = start.saturating_add(every_us);
+            let first = if few { start } else { next };
+            let end = until.value(row).max(if few { next } else { start });
             if first >= end {
                 continue;
             }
-            let missing = u64::try_from((end - first) / every_us).unwrap_or(0);
+            let missing = end.abs_diff(first) / every_us.unsigned_abs();
             let wanted = self.wanted(missing)?;
             let starts = TimestampMicrosecondArray::from_iter_values(
                 (0..wanted).map(|k| first + i64::try_from(k).unwrap_or(i64::MAX) * every_us),
@@ -407,9 +411,18 @@ impl<'a> Collector<'a> {
         {
             self.enter(bytes, || violation(&names, &keys, &[], &[], row))?;
         }
-        self.counted = self.counted.saturating_add(missing - looked_at as u64);
-        Ok(())
+        let left = missing - looked_at as u64;
+        self.counted = self.counted.checked_add(left).ok_or_else(too_many)?;
+        // Their sum is what is told in the end.
+        match self.counted.checked_add(self.seen.len() as u64) {
+            Some(_) => Ok(()),
+            None => Err(too_many()),
+        }
     }
+}
+
+fn too_many() -> JudgeError {
+    JudgeError::Limit("more violations than a number of 64 bits counts".into())
 }
 
 fn evidence_order(violation: &Violation) -> String {

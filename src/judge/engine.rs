@@ -25,6 +25,7 @@ use super::catalog::{CATALOG, FileTables, Named, View};
 use super::positions::{Positions, Reach};
 use crate::change::Commit;
 use crate::plan::clock;
+use crate::schema::{DataType, Schema};
 use crate::state::{History, Relation};
 
 /// What one rule may cost.
@@ -394,10 +395,14 @@ impl Engine {
                         .flatten()
                         .filter(|part| *part != "public")
                         .collect();
-                    let plural = if count == 1 { "" } else { "s" };
                     found.push(format!(
-                        "`{column}` of {} is not known in {count} row{plural}",
-                        parts.join(".")
+                        "`{column}` of {} is not known in {}{}",
+                        parts.join("."),
+                        crate::diagnostic::counted(count as u64, "row"),
+                        match is_array(&view.history.schema, &read.name, column) {
+                            true => ": arrays of several dimensions are not read",
+                            false => "",
+                        }
                     ));
                 }
             }
@@ -461,4 +466,18 @@ fn asks_now(plan: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(found)
+}
+
+/// Whether a column of a table, or of its changes, is an array.
+fn is_array(schema: &Schema, table: &str, column: &str) -> bool {
+    let prefixes = ["before_", "after_", "key_"];
+    let image = prefixes
+        .iter()
+        .find_map(|prefix| column.strip_prefix(prefix));
+    let of_table = schema.tables.iter().filter(|have| have.name.name == table);
+    let mut columns = of_table.flat_map(|table| &table.columns);
+    columns.any(|have| {
+        let same = have.name == column || Some(have.name.as_str()) == image;
+        same && matches!(have.data_type, DataType::Array(_))
+    })
 }

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 
 use super::collect::{self, Encoder, Keep, KeyBytes};
 use super::lifted::{self, Tuning};
+use super::named::{at, commit_column};
 use super::{Judge, JudgeError, Options, Prepared, Work, guard, metric, query};
 use crate::change::Commit;
 use crate::plan::{Compiled, Judged, Plan};
-use crate::rule::{Check, Rule, Threshold};
+use crate::rule::{Rule, Threshold};
 use crate::state::History;
 
 /// The most lives of one rule; more is a limit.
@@ -573,32 +574,5 @@ impl Work {
             }
         }
         Ok(self.finished(intervals, touching.len() as u64, judged))
-    }
-}
-
-/// The output column of a check of writes that holds the commit.
-fn commit_column<'a>(rule: &Rule, compiled: &'a Compiled) -> Result<&'a str, JudgeError> {
-    let of_commits = matches!(
-        rule.check,
-        Check::BalancedTransaction { .. } | Check::MassChange { .. }
-    );
-    let columns = if of_commits {
-        &compiled.key
-    } else {
-        &compiled.evidence
-    };
-    columns
-        .first()
-        .map(String::as_str)
-        .ok_or_else(|| JudgeError::Engine("the query returns no commit".into()))
-}
-
-/// What went wrong at a position, with its name.
-fn at(position: Commit, error: JudgeError) -> JudgeError {
-    match error {
-        JudgeError::Unknown(reason) => JudgeError::Unknown(format!("at #{position}: {reason}")),
-        JudgeError::Limit(reason) => JudgeError::Limit(format!("at #{position}: {reason}")),
-        JudgeError::Engine(reason) => JudgeError::Engine(format!("at #{position}: {reason}")),
-        JudgeError::Memory(limit) => JudgeError::Memory(limit),
     }
 }

@@ -41,6 +41,15 @@ pub(super) fn reworded(mut found: Diagnostic) -> Diagnostic {
     found
 }
 
+/// What the engine's own parser has no words for.
+pub(super) fn unparsed(sql: &Sql, parsed: &Query) -> Option<Diagnostic> {
+    let table = matches!(parsed.body.as_ref(), SetExpr::Table(_));
+    table.then(|| {
+        let error = sql.span.error("a query cannot begin with `table`");
+        error.with_hint(READ)
+    })
+}
+
 /// A call that no query may make.
 pub(super) fn forbidden(sql: &Sql, reason: &str) -> Diagnostic {
     let name = reason.split('`').nth(1).unwrap_or_default();

@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 /// The most bytes that one call makes for one batch of rows.
-const BATCH_BYTES_MAX: usize = 64 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Plans `||` between texts as a call of [`Joined`].
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Default for Replace {
     }
 }
 
-fn too_long() -> DataFusionError {
+pub(super) fn too_long() -> DataFusionError {
     let message = format!("texts of more than {} MiB at once", BATCH_BYTES_MAX >> 20);
     DataFusionError::ResourcesExhausted(message)
 }
@@ -107,7 +107,7 @@ fn build(
 }
 
 /// Gives back a scalar when all arguments were scalars.
-fn answer(args: &[ColumnarValue], array: StringArray) -> Result<ColumnarValue> {
+pub(super) fn answer(args: &[ColumnarValue], array: StringArray) -> Result<ColumnarValue> {
     let array: ArrayRef = Arc::new(array);
     let scalar = args
         .iter()

@@ -1,17 +1,12 @@
 //! SQL of the checks that compare two sides: a stored figure with its parts, a table with its copy.
 
-use std::ops::ControlFlow;
-
-use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, visit_expressions,
-};
-
-use super::scope::{Fragment, Scope, folded, quote, read};
+use super::scope::{Scope, quote, read};
+use super::sides::Sides;
 use super::state_checks::{free_name, match_columns, names};
 use super::subject::Subject;
 use super::{Compiled, Expand, IMPACT};
-use crate::rule::{Check, ColumnRef, Match, Rule, Spanned, Sql, TableRef, sql};
-use crate::schema::{DataType, Table, TableName};
+use crate::rule::{Check, ColumnRef, Match, Rule, Spanned, Sql, TableRef};
+use crate::schema::DataType;
 
 pub(super) fn compile<'a>(
     scope: &mut Scope<'a>,
@@ -52,182 +47,6 @@ pub(super) fn compile<'a>(
     }
 }
 
-/// Aggregates whose value over no parts is 0.
-fn is_additive(function: &str) -> bool {
-    matches!(function, "sum" | "count")
-}
-
-/// The two sides of a balance.
-struct Sides<'a> {
-    left: Fragment,
-    /// The aggregate's name when the left side is one.
-    left_aggregate: Option<String>,
-    right: Fragment,
-    right_aggregate: String,
-    right_table: &'a Table,
-    filter: Option<Fragment>,
-}
-
-impl<'a> Sides<'a> {
-    fn new(
-        scope: &mut Scope<'a>,
-        subject: &Subject<'a>,
-        left: &Sql,
-        right: &Sql,
-        filter: Option<&Sql>,
-    ) -> Option<Self> {
-        let left_fragment = scope.fragment(subject.table, left);
-        let right_expr = match sql::parse_expression(right) {
-            Ok(expr) => expr,
-            Err(error) => {
-                scope.diagnostics.push(error);
-                return None;
-            }
-        };
-        let Some(right_aggregate) = aggregate_name(&right_expr) else {
-            scope.error(
-                &right.span,
-                "the right side of `balance` must be an aggregate",
-                "write e.g. `sum(order_lines.amount)`",
-            );
-            return None;
-        };
-        let right_table = match table_of(&right_expr).as_slice() {
-            [] => subject.table,
-            [one] => scope.table(&Spanned {
-                value: TableName::parse(one),
-                span: right.span.clone(),
-            })?,
-            several => {
-                let message = format!(
-                    "the right side of `balance` reads several tables: {}",
-                    several.join(", ")
-                );
-                scope.error(&right.span, message, "aggregate over one table");
-                return None;
-            }
-        };
-        let right_fragment = scope.fragment(right_table, right);
-        let filter = scope.optional_fragment(right_table, filter);
-        let left = left_fragment?;
-        let mut right = right_fragment?;
-        if let Some(text) = count_star(&right.expr) {
-            right.text = text;
-        }
-        let left_aggregate = aggregate_name(&left.expr);
-        Some(Sides {
-            left,
-            left_aggregate,
-            right,
-            right_aggregate,
-            right_table,
-            filter: filter?,
-        })
-    }
-
-    fn right_where(&self) -> String {
-        self.filter
-            .as_ref()
-            .map_or_else(String::new, |filter| format!(" WHERE {}", filter.wrapped()))
-    }
-
-    /// The right value, 0 for sums and counts of nothing.
-    fn right_value(&self, column: &str) -> String {
-        if is_additive(&self.right_aggregate) {
-            format!("coalesce({column}, 0)")
-        } else {
-            column.to_owned()
-        }
-    }
-}
-
-/// The function's name when the expression is one aggregate call, possibly inside arithmetic.
-fn aggregate_name(expr: &Expr) -> Option<String> {
-    const AGGREGATES: [&str; 12] = [
-        "sum",
-        "count",
-        "min",
-        "max",
-        "avg",
-        "median",
-        "stddev",
-        "var",
-        "bool_and",
-        "bool_or",
-        "first_value",
-        "last_value",
-    ];
-    let mut found = None;
-    let _: ControlFlow<()> = visit_expressions(expr, |node| {
-        if let Expr::Function(function) = node {
-            let name = function
-                .name
-                .0
-                .last()
-                .and_then(|part| part.as_ident())
-                .map(|ident| ident.value.to_lowercase());
-            if let Some(name) = name.filter(|name| AGGREGATES.contains(&name.as_str())) {
-                found.get_or_insert(name);
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    found
-}
-
-/// The tables that an expression's qualified names mention, as written.
-fn table_of(expr: &Expr) -> Vec<String> {
-    let mut tables: Vec<String> = Vec::new();
-    let mut add = |parts: &[String]| {
-        let name = parts.join(".");
-        if !name.is_empty() && !tables.contains(&name) {
-            tables.push(name);
-        }
-    };
-    let _: ControlFlow<()> = visit_expressions(expr, |node| {
-        match node {
-            Expr::CompoundIdentifier(parts) => {
-                let parts: Vec<String> = parts.iter().map(folded).collect();
-                add(&parts[..parts.len().saturating_sub(1)]);
-            }
-            Expr::Function(function) => {
-                if let FunctionArguments::List(list) = &function.args {
-                    for argument in &list.args {
-                        if let FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) =
-                            argument
-                        {
-                            let parts: Vec<String> = name
-                                .0
-                                .iter()
-                                .filter_map(|part| part.as_ident())
-                                .map(folded)
-                                .collect();
-                            add(&parts);
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    });
-    tables
-}
-
-/// `count(order_lines.*)` counts rows, which the engine writes `count(*)`.
-fn count_star(expr: &Expr) -> Option<String> {
-    let Expr::Function(function) = expr else {
-        return None;
-    };
-    let FunctionArguments::List(list) = &function.args else {
-        return None;
-    };
-    let [FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(_))] = list.args.as_slice() else {
-        return None;
-    };
-    Some("count(*)".into())
-}
-
 fn differs(left: &str, right: &str, tolerance: &str) -> String {
     if tolerance == "0" {
         format!("{left} <> {right}")
@@ -254,9 +73,9 @@ fn by_match<'a>(
         .enumerate()
         .map(|(at, own)| format!("\"_part\".\"_m{at}\" = {}", subject.column(own)))
         .collect();
-    let right = sides.right_value("\"_part\".\"_right\"");
+    let right = sides.right.joined("\"_part\".\"_right\"");
     let left_value = subject.column("_left");
-    let grouped = sides.left_aggregate.is_some();
+    let grouped = sides.left_figure.is_some();
     let key = if grouped {
         own.clone()
     } else {
@@ -343,7 +162,7 @@ fn parts(sides: &Sides<'_>, theirs: &[String]) -> String {
     format!(
         "SELECT {}, {} AS \"_right\" FROM {}{} GROUP BY {}",
         columns.join(", "),
-        sides.right.wrapped(),
+        sides.right.filled,
         read(sides.right_table),
         sides.right_where(),
         group.join(", "),
@@ -363,14 +182,14 @@ fn by_group<'a>(
     let theirs = scope.columns(sides.right_table, per);
     let groups = names(own?);
     theirs?;
-    if sides.left_aggregate.is_none() {
+    let Some(left_figure) = &sides.left_figure else {
         scope.error(
             &left.span,
             "with `per`, the left side of `balance` must be an aggregate too",
             "write e.g. `sum(total)`",
         );
         return None;
-    }
+    };
     let list: String = groups
         .iter()
         .map(|name| format!("{}, ", quote(name)))
@@ -388,19 +207,18 @@ fn by_group<'a>(
     let union = format!(
         "SELECT {list}{} AS \"_left\", NULL AS \"_right\", 1 AS \"_has_left\", NULL AS \"_has_right\" FROM {}{left_where}{by} \
          UNION ALL SELECT {list}NULL, {}, NULL, 1 FROM {}{}{by}",
-        sides.left.wrapped(),
+        left_figure.raw,
         read(subject.table),
-        sides.right.wrapped(),
+        sides.right.filled,
         read(sides.right_table),
         sides.right_where(),
     );
-    let left_value =
-        if sides.left_aggregate.as_deref().is_some_and(is_additive) && groups.is_empty() {
-            "coalesce(max(\"_left\"), 0)".to_owned()
-        } else {
-            "CASE WHEN max(\"_has_left\") IS NULL THEN 0 ELSE max(\"_left\") END".to_owned()
-        };
-    let right_value = if is_additive(&sides.right_aggregate) {
+    let left_value = if left_figure.additive && groups.is_empty() {
+        "coalesce(max(\"_left\"), 0)".to_owned()
+    } else {
+        "CASE WHEN max(\"_has_left\") IS NULL THEN 0 ELSE max(\"_left\") END".to_owned()
+    };
+    let right_value = if sides.right.additive {
         "coalesce(max(\"_right\"), 0)".to_owned()
     } else {
         "CASE WHEN max(\"_has_right\") IS NULL THEN 0 ELSE max(\"_right\") END".to_owned()

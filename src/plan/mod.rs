@@ -10,6 +10,7 @@ pub mod lifting;
 pub mod locality;
 mod ordered_checks;
 mod scope;
+mod sides;
 mod state_checks;
 mod subject;
 pub mod summaries;
@@ -42,7 +43,8 @@ pub enum Judged {
 pub enum Expand {
     /// Violations.
     None,
-    /// Gaps `(_previous, _next, _start)` between neighbouring numbers: a violation for each number missing in them.
+    /// Gaps `(_previous, _next, _start)` between neighbouring numbers: a violation for each number missing in them. Without a
+    /// previous number, those from the start are missing.
     Sequence {
         /// The key column that names the missing number.
         column: String,

@@ -55,17 +55,15 @@ pub(super) fn sequence<'a>(
         || format!("min(\"_next\") OVER ({})", partition.trim_end()),
         |from| format!("CAST(({from}) AS bigint)"),
     );
-    // `from` itself may be missing: then the gap reaches down to just below it.
-    let previous = from.map_or_else(
-        || format!("lag(\"_next\") OVER ({partition}ORDER BY \"_next\")"),
-        |from| {
-            format!("coalesce(lag(\"_next\") OVER ({partition}ORDER BY \"_next\"), ({from}) - 1)")
-        },
-    );
+    let previous = format!("lag(\"_next\") OVER ({partition}ORDER BY \"_next\")");
+    // `from` itself may be missing: then the gap begins with it.
+    let at_start = from.map_or(String::new(), |from| {
+        format!(" OR (\"_previous\" IS NULL AND \"_next\" > ({from}))")
+    });
     let sql = format!(
         "SELECT {outer}\"_previous\", \"_next\", \"_start\" FROM (SELECT {outer}\"_next\", {previous} AS \"_previous\", \
          {start} AS \"_start\" FROM (SELECT DISTINCT {list}CAST({name} AS bigint) AS \"_next\" FROM {} WHERE {}) AS \"_values\") \
-         AS \"_gaps\" WHERE \"_next\" > \"_previous\" + 1",
+         AS \"_gaps\" WHERE \"_next\" > \"_previous\" + 1{at_start}",
         read(subject.table),
         conditions.join(" AND ")
     );

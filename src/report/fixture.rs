@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::change::TransactionMeta;
 use crate::rule::{Check, Rule, Severity, Span, Spanned};
-use crate::verdict::{At, CheckReport, Outcome, Verdict, Violation};
+use crate::verdict::{At, CheckReport, Given, Outcome, Verdict, Violation};
 
 /// Text that tries every renderer at once.
 pub(super) const HOSTILE: &str = "\u{1b}[2J\u{9b}31m]]>|<b>&amp;`x`\n::error::pwn\r\n%0A::error::%25 ##vso[task.setvariable]a##[add-mask] \u{202e}gpj.exe\u{2066} @team #1 [click](https://evil.example) {0} \u{fffe}\u{0}";
@@ -262,11 +262,14 @@ pub(super) fn report() -> CheckReport {
     };
     CheckReport {
         source: "testdata/shop".to_owned(),
+        given: Given {
+            source: vec!["testdata/shop".to_owned()],
+            flags: Vec::new(),
+        },
         at: At {
             commit: Some(1934),
             meta,
         },
-        latest: true,
         outcomes: outcomes(),
         expired: vec!["old-promise".to_owned()],
         fail_on: Severity::Error,

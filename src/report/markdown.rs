@@ -42,7 +42,8 @@ pub(super) fn render(report: &CheckReport, options: &Options) -> String {
     if left > 0 {
         let _ = writeln!(
             out,
-            "… and the keys of {left} more rules, which found no room here.\n"
+            "… and the keys of {}, for which there is no room here.\n",
+            super::counted(left as u64, "more rule")
         );
     }
     let at = super::position(&report.at).map_or(String::new(), |position| {
@@ -50,8 +51,8 @@ pub(super) fn render(report: &CheckReport, options: &Options) -> String {
     });
     let _ = writeln!(
         out,
-        "Judged {} rows{at} of {}.",
-        super::grouped(report.judged()),
+        "Judged {}{at} of {}.",
+        super::counted(report.judged(), "row"),
         code(&super::source(report))
     );
     super::guard_commands(out)
@@ -111,7 +112,7 @@ fn overview(out: &mut String, report: &CheckReport, outcomes: &[&Outcome]) {
     }
     out.push('\n');
     if left > 0 {
-        let _ = writeln!(out, "… and {left} more rules.\n");
+        let _ = writeln!(out, "… and {}.\n", super::counted(left, "more rule"));
     }
 }
 

@@ -7,11 +7,13 @@
 //! Order of work for callers: [`Baseline::apply`](crate::baseline::Baseline::apply), then [`redact::apply`](crate::verdict::redact::apply), then [`render`].
 
 mod bisect;
+mod command;
 mod github;
 mod json;
 mod jsonl;
 mod junit;
 mod markdown;
+mod page;
 mod sarif;
 pub(crate) mod table;
 mod text;
@@ -30,6 +32,8 @@ use serde_json::{Map, Value};
 use crate::escape;
 use crate::verdict::{At, CheckReport, Outcome, Verdict, Violation};
 
+pub(crate) use crate::diagnostic::{counted, grouped};
+pub(crate) use command::shell_word;
 pub(crate) use json::at as position_json;
 
 /// How a report is written (`--format`).
@@ -295,28 +299,6 @@ fn evidence_beyond_key(violation: &Violation) -> Map<String, Value> {
         .collect()
 }
 
-/// `48120` as `48,120`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 violation`, `37 violations`.
-pub(crate) fn counted(number: u64, noun: &str) -> String {
-    format!(
-        "{} {noun}{}",
-        grouped(number),
-        if number == 1 { "" } else { "s" }
-    )
-}
-
 /// Violations of a hundred judged, where that figure says something; exact in integers.
 fn percent(outcome: &Outcome) -> Option<String> {
     let (violations, judged) = (outcome.violations?, outcome.judged?);
@@ -443,15 +425,6 @@ fn table_name(outcome: &Outcome) -> Option<&str> {
         .table
         .as_deref()
         .map(|table| table.strip_prefix("public.").unwrap_or(table))
-}
-
-/// A word for a POSIX shell: quoted where it needs to be.
-pub(crate) fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", shown(text).replace('\'', "'\\''"))
 }
 
 /// Keeps output from being read as commands by the build server that logs it: a runner obeys lines that begin with `::`.

@@ -119,6 +119,8 @@ pub(crate) struct Column {
     pub(crate) right: bool,
     /// The narrowest this column may be cut to.
     pub(crate) least: usize,
+    /// Whether it is cut only when cutting the others is not enough.
+    pub(crate) kept: bool,
 }
 
 impl Column {
@@ -129,6 +131,7 @@ impl Column {
             heading,
             cells,
             right: false,
+            kept: false,
         }
     }
 
@@ -140,6 +143,12 @@ impl Column {
     /// Never cut narrower than so many columns.
     pub(crate) fn at_least(mut self, least: usize) -> Self {
         self.least = least;
+        self
+    }
+
+    /// Cut only when cutting the others is not enough: a key that is cut names nothing.
+    pub(crate) fn kept(mut self) -> Self {
+        self.kept = true;
         self
     }
 
@@ -169,13 +178,28 @@ pub(crate) fn total(columns: &[Column]) -> usize {
     columns.iter().map(Column::width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
 }
 
-/// Cuts the widest columns until all fit into `most`, none below its least width.
+/// The width the columns take together where all but the kept ones are cut as far as they may be.
+pub(crate) fn least_total(columns: &[Column]) -> usize {
+    let width = |column: &Column| match column.kept {
+        true => column.width(),
+        false => column.width().min(column.least),
+    };
+    columns.iter().map(width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
+}
+
+/// Cuts the widest columns until all fit into `most`, none below its least width; those that are kept come last.
 pub(crate) fn shrink(columns: &mut [Column], most: usize) {
+    for kept in [false, true] {
+        shrink_those(columns, most, kept);
+    }
+}
+
+fn shrink_those(columns: &mut [Column], most: usize, kept: bool) {
     let mut excess = total(columns).saturating_sub(most);
     while excess > 0 {
         let widest = columns
             .iter_mut()
-            .filter(|column| column.width() > column.least)
+            .filter(|column| column.kept == kept && column.width() > column.least)
             .max_by_key(|column| column.width());
         let Some(column) = widest else { return };
         let before = column.width();
@@ -247,6 +271,22 @@ mod tests {
         assert!(total(&columns) <= 40);
         assert_eq!((columns[0].width(), columns[2].width()), (2, 6));
         assert!(lines(&columns).iter().all(|line| width(line) <= 40));
+    }
+
+    #[test]
+    fn what_is_kept_gives_way_last() {
+        let wide = || {
+            let key = Column::new("sku", vec!["k".repeat(30)]).at_least(8).kept();
+            let beyond = Column::new("note", vec!["n".repeat(20)]).at_least(8);
+            [key, beyond]
+        };
+        assert_eq!(least_total(&wide()), 40);
+        let mut columns = wide();
+        shrink(&mut columns, 45);
+        assert_eq!((columns[0].width(), columns[1].width()), (30, 13));
+        let mut columns = wide();
+        shrink(&mut columns, 30);
+        assert_eq!((columns[0].width(), columns[1].width()), (20, 8));
     }
 
     #[test]

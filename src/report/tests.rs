@@ -464,6 +464,7 @@ fn a_password_in_the_source_stays_out() {
 
 #[test]
 fn commands_can_be_pasted_into_a_shell() {
+    use super::command::shell_word;
     for (word, want) in [
         ("testdata/shop", "testdata/shop"),
         ("my shop", "'my shop'"),

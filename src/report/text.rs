@@ -4,10 +4,30 @@
 use std::fmt::Write as _;
 
 use crate::rule::Threshold;
-use crate::verdict::{CheckReport, Outcome, Verdict};
+use crate::verdict::{CheckReport, Given, Outcome, Verdict};
 
+use super::command::Command;
+use super::page::{Ink, Page, TABLE_INDENT};
 use super::table::{self, Column};
 use super::{Options, Rank, grouped, rank, shown_cut};
+
+/// Flags that decide what is violated.
+const SAME_VERDICTS: [&str; 5] = [
+    "--at",
+    "--now",
+    "--redact",
+    "--rule-timeout",
+    "--memory-limit",
+];
+/// Flags that decide what of it is shown as well.
+const SAME_REPORT: [&str; 6] = [
+    "--at",
+    "--now",
+    "--baseline",
+    "--redact",
+    "--rule-timeout",
+    "--memory-limit",
+];
 
 /// Blocks after these are left to `--format json`.
 const BLOCKS_MAX: usize = 50;
@@ -17,103 +37,55 @@ const HELD_ROWS_MAX: usize = 6;
 const VALUE_WIDTH_MAX: usize = 48;
 /// The most columns of key and evidence in one block.
 const VALUE_COLUMNS_MAX: usize = 24;
-/// Text of a rule file (descriptions, reasons) is cut after so many columns.
-const PROSE_WIDTH_MAX: usize = 600;
 /// Blanks before what belongs to a rule; values stand twice as far in.
 const INDENT: usize = 2;
 /// Ids are cut to so many columns only when nothing else gives way.
 const RULE_WIDTH_MIN: usize = 42;
 /// The least that is left of an id.
 const ID_WIDTH_MIN: usize = 12;
-/// The narrowest terminal that is honoured.
-const WIDTH_MIN: usize = 40;
-
-/// How something is coloured, where it is.
-#[derive(Clone, Copy)]
-enum Ink {
-    Red,
-    Yellow,
-    Green,
-    Faint,
-    Bold,
-}
-
-/// The page being written.
-struct Page<'a> {
+/// The report being written.
+struct Writer<'a> {
     report: &'a CheckReport,
     options: &'a Options,
-    width: usize,
-    out: String,
+    page: Page,
 }
 
 pub(super) fn render(report: &CheckReport, options: &Options) -> String {
-    let mut page = Page {
+    let mut writer = Writer {
         report,
         options,
-        width: options.width.max(WIDTH_MIN),
-        out: String::new(),
+        page: Page::new(options),
     };
     let outcomes = super::worst_first(report);
-    page.overview(&outcomes);
+    writer.overview(&outcomes);
     let violated: Vec<&Outcome> = outcomes
         .iter()
         .copied()
         .filter(|o| rank(o) == Rank::Violated)
         .collect();
     for outcome in violated.iter().take(BLOCKS_MAX) {
-        page.block(outcome);
+        writer.block(outcome);
     }
     if violated.len() > BLOCKS_MAX {
-        let more = violated.len() - BLOCKS_MAX;
-        page.line(&format!(
-            "… and {more} more violated rules: --format json lists them all"
+        let more = (violated.len() - BLOCKS_MAX) as u64;
+        writer.page.line(&format!(
+            "… and {} more: --format json lists them all",
+            super::counted(more, "more violated rule")
         ));
-        page.blank();
+        writer.page.blank();
     }
-    page.aside(&outcomes);
-    page.summary();
-    super::guard_commands(page.out)
+    writer.aside(&outcomes);
+    writer.summary();
+    writer.page.finish()
 }
 
-impl Page<'_> {
-    fn paint(&self, ink: Ink, text: &str) -> String {
-        if !self.options.color {
-            return text.to_owned();
-        }
-        let code = match ink {
-            Ink::Red => "31",
-            Ink::Yellow => "33",
-            Ink::Green => "32",
-            Ink::Faint => "2",
-            Ink::Bold => "1",
-        };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    }
-
-    fn line(&mut self, text: &str) {
-        self.out.push_str(text);
-        self.out.push('\n');
-    }
-
-    fn blank(&mut self) {
-        self.out.push('\n');
-    }
-
-    /// Text broken at blanks, every line indented.
-    fn prose(&mut self, text: &str, indent: usize) {
-        let text = shown_cut(text, PROSE_WIDTH_MAX);
-        for line in table::wrap(&text, self.width.saturating_sub(indent)) {
-            let line = table::cut(&line, self.width.saturating_sub(indent));
-            self.line(&format!("{:indent$}{line}", ""));
-        }
-    }
-
+impl Writer<'_> {
     fn mark(&self, outcome: &Outcome) -> String {
         match rank(outcome) {
-            Rank::Violated if self.report.fails(outcome) => self.paint(Ink::Red, "✗"),
-            Rank::Violated | Rank::Unknown => self.paint(Ink::Yellow, mark(outcome)),
-            Rank::Accepted | Rank::Vacuous => self.paint(Ink::Faint, mark(outcome)),
-            Rank::Tolerated | Rank::Held => self.paint(Ink::Green, mark(outcome)),
+            Rank::Violated if self.report.fails(outcome) => self.page.paint(Ink::Red, "✗"),
+            Rank::Violated | Rank::Unknown => self.page.paint(Ink::Yellow, mark(outcome)),
+            Rank::Accepted | Rank::Vacuous => self.page.paint(Ink::Faint, mark(outcome)),
+            Rank::Tolerated | Rank::Held => self.page.paint(Ink::Green, mark(outcome)),
         }
     }
 
@@ -130,13 +102,16 @@ impl Page<'_> {
             .filter(|o| few || rank(o) != Rank::Held)
             .collect();
         if !rows.is_empty() {
-            let lines = table::lines(&fitted(overview_columns(self.report, &rows), self.width));
+            let lines = table::lines(&fitted(
+                overview_columns(self.report, &rows),
+                self.page.width,
+            ));
             for (at, line) in lines.iter().enumerate() {
                 let line = match at.checked_sub(1).and_then(|row| rows.get(row)) {
                     Some(outcome) => line.replacen(mark(outcome), &self.mark(outcome), 1),
-                    None => self.paint(Ink::Faint, line),
+                    None => self.page.paint(Ink::Faint, line),
                 };
-                self.line(&line);
+                self.page.line(&line);
             }
         }
         if !few && !rows.is_empty() {
@@ -145,26 +120,29 @@ impl Page<'_> {
                 .filter(|o| rank(o) == Rank::Held)
                 .filter_map(|o| o.judged)
                 .sum();
-            let text = format!("{held} rules held, {} rows judged", grouped(judged));
-            let mark = self.paint(Ink::Green, "✓");
-            self.line(&format!("{mark} {text}"));
+            let text = format!(
+                "{} held, {} judged",
+                super::counted(held as u64, "rule"),
+                super::counted(judged, "row")
+            );
+            let mark = self.page.paint(Ink::Green, "✓");
+            self.page.line(&format!("{mark} {text}"));
         }
         if !rows.is_empty() {
-            self.blank();
+            self.page.blank();
         }
     }
 
     /// Everything about one violated rule.
     fn block(&mut self, outcome: &Outcome) {
         let rule = &outcome.rule;
-        let id = self.paint(
+        let id = self.page.paint(
             Ink::Bold,
-            &shown_cut(&rule.id, self.width.saturating_sub(3)),
+            &shown_cut(&rule.id, self.page.width.saturating_sub(3)),
         );
-        self.out.push_str(&self.mark(outcome));
-        self.line(&format!(" {id}"));
+        self.page.line(&format!("{} {id}", self.mark(outcome)));
         if let Some(description) = &rule.description {
-            self.prose(description, INDENT);
+            self.page.prose(description, INDENT);
         }
         let mut facts = vec![rule.severity.as_str().to_owned()];
         facts.extend(super::table_name(outcome).map(|table| shown_cut(table, 60)));
@@ -193,17 +171,17 @@ impl Page<'_> {
                 format!("  ({})", shown_cut(&sql.value, 60))
             });
             let text = format!("  impact   {}{expression}", shown_cut(impact, 60));
-            self.line(&table::cut(&text, self.width));
+            self.page.line(&table::cut(&text, self.page.width));
         }
         if outcome.pending > 0 {
             let text = format!(
                 "  pending  {} more, still within their grace",
                 grouped(outcome.pending)
             );
-            self.line(&table::cut(&text, self.width));
+            self.page.line(&table::cut(&text, self.page.width));
         }
         self.hints(outcome);
-        self.blank();
+        self.page.blank();
     }
 
     /// Facts on one line with ` · ` between them, or on several where one is too narrow.
@@ -212,7 +190,7 @@ impl Page<'_> {
         for fact in facts.iter().filter(|fact| !fact.is_empty()) {
             match lines.last_mut() {
                 Some(line)
-                    if INDENT + table::width(line) + 3 + table::width(fact) <= self.width =>
+                    if INDENT + table::width(line) + 3 + table::width(fact) <= self.page.width =>
                 {
                     let _ = write!(line, " · {fact}");
                 }
@@ -220,11 +198,11 @@ impl Page<'_> {
             }
         }
         for line in lines {
-            let line = self.paint(
+            let line = self.page.paint(
                 Ink::Faint,
-                &table::cut(&line, self.width.saturating_sub(INDENT)),
+                &table::cut(&line, self.page.width.saturating_sub(INDENT)),
             );
-            self.line(&format!("  {line}"));
+            self.page.line(&format!("  {line}"));
         }
     }
 
@@ -232,72 +210,62 @@ impl Page<'_> {
     fn sample(&mut self, outcome: &Outcome) {
         let violations = super::new_sample(outcome, self.options);
         let left_off = super::left_off(outcome, violations.len());
-        let width = self.width.saturating_sub(2 * INDENT);
+        let width = self.page.width.saturating_sub(TABLE_INDENT);
         let (columns, dropped) = sample_columns(&violations, width);
         if !columns.is_empty() {
-            self.blank();
-            for (at, line) in table::lines(&columns).iter().enumerate() {
-                let line = if at == 0 {
-                    self.paint(Ink::Faint, line)
-                } else {
-                    line.clone()
-                };
-                self.line(&format!("    {line}"));
-            }
+            self.page.blank();
+            self.page.table(&columns);
         }
         if dropped > 0 {
-            let noun = if dropped == 1 { "column" } else { "columns" };
-            self.line(&format!("    … {dropped} more {noun}: --format json"));
+            let more = super::counted(dropped as u64, "more column");
+            self.page.line(&format!("    … {more}: --format json"));
         }
         if left_off > 0 && !violations.is_empty() {
-            self.line(&format!(
+            self.page.line(&format!(
                 "    … and {} more: --sample all",
                 grouped(left_off)
             ));
         }
         let rows_shown = !columns.is_empty() || left_off > 0;
         if rows_shown && (outcome.impact.is_some() || outcome.pending > 0) {
-            self.blank();
+            self.page.blank();
         }
     }
 
     /// What to run next.
     fn hints(&mut self, outcome: &Outcome) {
-        let id = super::shell_word(&outcome.rule.id);
+        let given = &self.report.given;
+        let id = &outcome.rule.id;
         let mut commands = Vec::new();
-        if outcome.violations.unwrap_or(0) > outcome.sample.len() as u64 {
-            let source = super::shell_word(&super::source(self.report));
-            commands.push(format!("firstbad check {source} --rule {id} --sample all"));
+        let shown = super::new_sample(outcome, self.options).len();
+        if super::left_off(outcome, shown) > 0 {
+            let all = Command::on("check", given).given(given, &["--rules"]);
+            let all = all.flag("--rule", id).given(given, &SAME_REPORT);
+            commands.push(all.flag("--sample", "all").text());
         }
-        if let Some(at) = self.report.at.commit.filter(|commit| *commit > 0) {
-            let source = super::shell_word(&super::source(self.report));
-            let at = match self.report.latest {
-                true => String::new(),
-                false => format!(" --at '#{at}'"),
-            };
-            commands.push(format!("firstbad bisect {source} --rule {id}{at}"));
+        if self.report.at.commit.is_some_and(|commit| commit > 0) {
+            let bisect = Command::on("bisect", given).given(given, &["--rules"]);
+            let bisect = bisect.flag("--rule", id).given(given, &SAME_VERDICTS);
+            commands.push(bisect.text());
         }
         // Unlike `check`, this command does not look beside the source for rules.
-        let file = super::shell_word(&super::rule_file(outcome));
-        commands.push(format!("firstbad rules explain {id} --rules {file}"));
-        self.blank();
-        for command in commands {
-            let arrow = self.paint(Ink::Faint, "→");
-            self.line(&format!("  {arrow} {command}"));
-        }
+        let explain = Command::on("rules explain", &Given::default()).word(id);
+        let file = super::rule_file(outcome);
+        commands.push(explain.flag("--rules", &file).text());
+        self.page.commands(&commands);
     }
 
     /// What is not violated and yet must not be overlooked.
     fn aside(&mut self, outcomes: &[&Outcome]) {
-        let before = self.out.len();
+        let before = self.page.len();
         for outcome in outcomes.iter().filter(|o| rank(o) == Rank::Unknown) {
-            let id = self.paint(
+            let id = self.page.paint(
                 Ink::Bold,
-                &shown_cut(&outcome.rule.id, self.width.saturating_sub(26)),
+                &shown_cut(&outcome.rule.id, self.page.width.saturating_sub(26)),
             );
-            self.out.push_str(&self.mark(outcome));
-            self.line(&format!(" {id} could not be judged"));
-            self.prose(
+            self.page
+                .line(&format!("{} {id} could not be judged", self.mark(outcome)));
+            self.page.prose(
                 outcome.reason.as_deref().unwrap_or("no reason was given"),
                 INDENT,
             );
@@ -310,8 +278,8 @@ impl Page<'_> {
                 .map_or(String::new(), |sql| format!(" (where {})", sql.value));
             let text = format!("{} matched no row{filter}", outcome.rule.id);
             let mark = self.mark(outcome);
-            let text = shown_cut(&text, self.width.saturating_sub(3));
-            self.line(&format!("{mark} {text}"));
+            let text = shown_cut(&text, self.page.width.saturating_sub(3));
+            self.page.line(&format!("{mark} {text}"));
         }
         if !self.report.expired.is_empty() {
             let ids: Vec<&str> = self.report.expired.iter().map(String::as_str).collect();
@@ -320,7 +288,7 @@ impl Page<'_> {
             } else {
                 "rules have"
             };
-            self.prose(
+            self.page.prose(
                 &format!(
                     "expired: {} {noun} passed its date and was not judged: {}",
                     ids.len(),
@@ -337,7 +305,7 @@ impl Page<'_> {
                 .iter()
                 .map(|(id, count)| format!("{id} {count}"))
                 .collect();
-            self.prose(
+            self.page.prose(
                 &format!(
                     "fixed: {total} accepted before and gone: {} (--update-baseline drops them)",
                     each.join(", ")
@@ -345,8 +313,8 @@ impl Page<'_> {
                 0,
             );
         }
-        if self.out.len() > before {
-            self.blank();
+        if self.page.len() > before {
+            self.page.blank();
         }
     }
 
@@ -357,17 +325,17 @@ impl Page<'_> {
             1 => Ink::Red,
             _ => Ink::Yellow,
         };
-        let counts = self.paint(ink, &super::verdict_counts(self.report));
+        let counts = self.page.paint(ink, &super::verdict_counts(self.report));
         let at = super::position(&self.report.at)
             .map_or(String::new(), |position| format!(" at {position}"));
         let seconds = elapsed(self.report.elapsed_ms);
         let judged = format!(
-            "(judged {} rows{at}, in {seconds})",
-            grouped(self.report.judged())
+            "(judged {}{at}, in {seconds})",
+            super::counted(self.report.judged(), "row")
         );
         let room = table::width(&super::verdict_counts(self.report)) + 1 + table::width(&judged)
-            <= self.width;
-        self.line(&format!(
+            <= self.page.width;
+        self.page.line(&format!(
             "{counts}{}{judged}",
             if room { " " } else { "\n" }
         ));
@@ -483,7 +451,8 @@ fn fitted(mut columns: Vec<Column>, width: usize) -> Vec<Column> {
     columns
 }
 
-/// Key columns, a line, evidence columns, cut to the width; and how many evidence columns found no room.
+/// Key columns, a line, evidence columns, fitted to the width: evidence is cut, and then left out, before a key is cut. And
+/// how many evidence columns found no room.
 fn sample_columns(violations: &[&crate::verdict::Violation], width: usize) -> (Vec<Column>, usize) {
     let beyond: Vec<_> = violations
         .iter()
@@ -493,31 +462,24 @@ fn sample_columns(violations: &[&crate::verdict::Violation], width: usize) -> (V
         .iter()
         .map(|violation| violation.key.clone())
         .collect();
-    let mut columns = value_columns(&keys);
+    let mut columns: Vec<Column> = value_columns(&keys).into_iter().map(Column::kept).collect();
     let key_columns = columns.len();
+    if key_columns > 0 {
+        let line = Column::new("│", vec!["│".to_owned(); violations.len()]);
+        columns.push(line.kept());
+    }
+    let before = columns.len();
     columns.extend(value_columns(&beyond));
     let all = columns.len();
-    columns.truncate(VALUE_COLUMNS_MAX.max(key_columns));
-    let rule = |columns: &[Column]| {
-        if key_columns > 0 && columns.len() > key_columns {
-            3
-        } else {
-            0
-        }
-    };
-    table::shrink(&mut columns, width.saturating_sub(3));
-    while table::total(&columns) + rule(&columns) > width && columns.len() > key_columns.max(1) {
+    columns.truncate(VALUE_COLUMNS_MAX.max(before));
+    while table::least_total(&columns) > width && columns.len() > before.max(1) {
         columns.pop();
     }
     let dropped = all - columns.len();
-    let most = width.saturating_sub(rule(&columns));
-    table::shrink(&mut columns, most);
-    if key_columns > 0 && columns.len() > key_columns {
-        columns.insert(
-            key_columns,
-            Column::new("│", vec!["│".to_owned(); violations.len()]),
-        );
+    if columns.len() == before {
+        columns.truncate(key_columns);
     }
+    table::shrink(&mut columns, width);
     (columns, dropped)
 }
 

@@ -22,6 +22,10 @@ pub const SQL_OPERATORS_MAX: usize = 500;
 /// The deepest nesting of parentheses, brackets and `case`.
 pub const SQL_DEPTH_MAX: usize = 50;
 
+/// The most steps of reading it, where each call of a function around a token doubles its steps: the parser reads the arguments of a
+/// call twice, once to see whether they have names. Sixteen calls inside each other are within it.
+pub const SQL_STEPS_MAX: u64 = 1 << 18;
+
 const DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// Reads exactly one SQL expression.
@@ -77,7 +81,10 @@ pub fn parse_query(sql: &Sql) -> Result<Box<Query>, Diagnostic> {
     if let Some(first) = first {
         let keyword = word(&first.token);
         if !keyword.is_some_and(|keyword| {
-            matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+            matches!(
+                keyword,
+                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
+            )
         }) {
             let message = format!("a query cannot begin with {}", shown(&first.token));
             return Err(place(sql, first.span.start, &first.token)
@@ -169,7 +176,9 @@ fn tokens(sql: &Sql) -> Result<Vec<TokenWithSpan>, Diagnostic> {
 /// Counts what makes parsers and planners recurse.
 fn measure(sql: &Sql, tokens: &[TokenWithSpan]) -> Result<(), Measured> {
     let (mut operators, mut depth, mut prefixes) = (0usize, 0usize, 0usize);
+    let mut calls = Calls::default();
     for found in tokens {
+        calls.take(&found.token);
         prefixes = match &found.token {
             Token::Whitespace(_) => prefixes,
             Token::Minus | Token::Plus | Token::Tilde => prefixes + 1,
@@ -201,7 +210,7 @@ fn measure(sql: &Sql, tokens: &[TokenWithSpan]) -> Result<(), Measured> {
         if matches!(found.token, Token::LBracket) {
             operators += 1;
         }
-        let Some(what) = excess(operators, depth + prefixes) else {
+        let Some(what) = excess(operators, depth + prefixes, calls.steps) else {
             continue;
         };
         let place = place(sql, found.span.start, &found.token);
@@ -214,8 +223,73 @@ fn measure(sql: &Sql, tokens: &[TokenWithSpan]) -> Result<(), Measured> {
     Ok(())
 }
 
-fn excess(operators: usize, depth: usize) -> Option<String> {
-    if depth > SQL_DEPTH_MAX {
+/// What reading a text costs where calls of functions stand inside each other.
+#[derive(Default)]
+struct Calls {
+    /// For each open parenthesis, whether it holds the arguments of a call.
+    open: Vec<bool>,
+    /// How many of them do.
+    depth: u32,
+    /// Whether a parenthesis would begin a call.
+    named: bool,
+    steps: u64,
+}
+
+impl Calls {
+    fn take(&mut self, token: &Token) {
+        match token {
+            Token::Whitespace(_) => return,
+            Token::LParen => {
+                self.open.push(self.named);
+                self.depth += u32::from(self.named);
+            }
+            Token::RParen => {
+                let ended = self.open.pop().unwrap_or(false);
+                self.depth -= u32::from(ended);
+            }
+            _ => {}
+        }
+        self.named = match token {
+            Token::Word(word) => !NO_FUNCTIONS.contains(&word.keyword),
+            _ => false,
+        };
+        let steps = 1u64.checked_shl(self.depth).unwrap_or(u64::MAX);
+        self.steps = self.steps.saturating_add(steps);
+    }
+}
+
+/// Words before a parenthesis that begin no call.
+const NO_FUNCTIONS: [Keyword; 24] = [
+    Keyword::IN,
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::NOT,
+    Keyword::EXISTS,
+    Keyword::ON,
+    Keyword::USING,
+    Keyword::AS,
+    Keyword::FROM,
+    Keyword::JOIN,
+    Keyword::LATERAL,
+    Keyword::WHERE,
+    Keyword::SELECT,
+    Keyword::DISTINCT,
+    Keyword::BY,
+    Keyword::HAVING,
+    Keyword::OVER,
+    Keyword::CASE,
+    Keyword::WHEN,
+    Keyword::THEN,
+    Keyword::ELSE,
+    Keyword::UNION,
+    Keyword::VALUES,
+    Keyword::CAST,
+];
+
+fn excess(operators: usize, depth: usize, steps: u64) -> Option<String> {
+    if steps > SQL_STEPS_MAX {
+        Some("this SQL has too many function calls inside each other".to_owned())
+    } else if depth > SQL_DEPTH_MAX {
         Some(format!(
             "this SQL is nested more than {SQL_DEPTH_MAX} levels deep"
         ))

@@ -5,6 +5,7 @@ use super::read::{Reader, less};
 use super::yaml::{Kind, Node, shortened};
 use super::{Check, ColumnRef, Detect, Exclusive, Format, Spanned, Sql, TableRef};
 use crate::change::Decimal;
+use crate::diagnostic::counted;
 use crate::schema::TableName;
 
 static DETECT: Form = Form {
@@ -184,8 +185,8 @@ fn references(r: &mut Reader<'_>, f: &Fields<'_>) -> Option<Check> {
     if !to_columns.is_empty() && to_columns.len() != columns.len() {
         let message = format!(
             "{} here, but {} referenced",
-            counted(columns.len()),
-            counted(to_columns.len())
+            counted(columns.len() as u64, "column"),
+            counted(to_columns.len() as u64, "column")
         );
         let node = f.written("to")?;
         return r.wrong(
@@ -199,14 +200,6 @@ fn references(r: &mut Reader<'_>, f: &Fields<'_>) -> Option<Check> {
         to: table,
         to_columns,
     })
-}
-
-fn counted(columns: usize) -> String {
-    if columns == 1 {
-        "1 column".to_owned()
-    } else {
-        format!("{columns} columns")
-    }
 }
 
 /// `customers`, `customers.id`, `sales.customers.id` or `{table, columns}`. With `table_only`, the columns stand elsewhere.

@@ -1,9 +1,10 @@
 //! Histories, dated snapshots and tables in files.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::tabular::{self, Format};
+use super::tabular::{self, Format, Watch};
 use super::{Kind, SourceError};
 use crate::change::{Cell, TransactionMeta};
 use crate::diagnostic::{Diagnostic, any_error, nearest};
@@ -19,6 +20,7 @@ pub(super) fn table_files(directory: &Path) -> Result<Vec<PathBuf>, SourceError>
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
         let path = entry.map_err(SourceError::io(directory))?.path();
+        only_utf8(&path, |path| tabular::table_name_of(path).is_some())?;
         if tabular::table_name_of(&path).is_some() {
             only_regular(&path)?;
             files.push(path);
@@ -36,10 +38,30 @@ pub(super) fn only_regular(path: &Path) -> Result<(), SourceError> {
     let what = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => "this is a directory, not a data file",
         Ok(_) => "this is no regular file (a pipe, a device or a socket)",
-        Err(_) => "this link leads nowhere",
+        Err(error) if leads_nowhere(path, &error) => "this link leads nowhere",
+        Err(error) => return Err(SourceError::io(path)(error)),
     };
     Err(SourceError::Input(vec![
         Diagnostic::file(path, what).with_hint("remove it, or put the data itself here"),
+    ]))
+}
+
+/// Whether a path is a link to nothing, or to itself, rather than one that must not be followed.
+fn leads_nowhere(path: &Path, error: &std::io::Error) -> bool {
+    path.is_symlink() && error.kind() != ErrorKind::PermissionDenied
+}
+
+/// Refuses a name that is not UTF-8 where a file of such a name would be read: `is_read` tells by the name with the wrong bytes
+/// replaced. Left out, its rows would be missing without a word; read, no table could be named after it.
+pub(super) fn only_utf8(path: &Path, is_read: impl Fn(&Path) -> bool) -> Result<(), SourceError> {
+    let name = path.file_name().unwrap_or_default();
+    if name.to_str().is_some() || !is_read(&path.with_file_name(&*name.to_string_lossy())) {
+        return Ok(());
+    }
+    let shown = crate::escape::os(name);
+    let message = format!("the name `{shown}` is not UTF-8");
+    Err(SourceError::Input(vec![
+        Diagnostic::file(path, message).with_hint("rename it: its name is read as UTF-8"),
     ]))
 }
 
@@ -48,6 +70,7 @@ fn entries(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathB
     let mut out = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
         let path = entry.map_err(SourceError::io(directory))?.path();
+        only_utf8(&path, |named| wanted(&path) || wanted(named))?;
         if wanted(&path) {
             out.push(path);
         }
@@ -126,8 +149,7 @@ fn from_files(files: &[PathBuf]) -> Result<(Schema, Vec<Diagnostic>), SourceErro
     let mut tables: BTreeMap<TableName, Table> = BTreeMap::new();
     let mut warnings = Vec::new();
     for file in files {
-        let (table, found) =
-            tabular::read_schema(file).map_err(|error| SourceError::Input(vec![error]))?;
+        let (table, found) = tabular::read_schema(file).map_err(SourceError::reading(file))?;
         let known = tables.contains_key(&table.name);
         let entry = tables
             .entry(table.name.clone())
@@ -204,7 +226,7 @@ fn load(
             )
         })
     });
-    warnings.extend(found.map_err(SourceError::Input)?);
+    warnings.extend(found.map_err(SourceError::reading(file))?);
     Ok(())
 }
 
@@ -247,9 +269,10 @@ pub(super) fn history(
         let mut take = |places: &Places, entry| take(&mut history, &schema, places, entry);
         for file in entries(&changes, is_log)? {
             only_regular(&file)?;
-            let input = tabular::open(&file).map_err(SourceError::io(&file))?;
+            let watch = Watch::default();
+            let input = tabular::open(&file, &watch).map_err(SourceError::io(&file))?;
             log.read(input, &file, diagnostics, &mut take)
-                .map_err(|error| SourceError::Input(vec![error]))?;
+                .map_err(|error| SourceError::Input(vec![error]).below(&file, &watch))?;
         }
         log.finish(&mut take)
             .map_err(|error| SourceError::Input(vec![error]))?;
@@ -411,7 +434,7 @@ fn rows(
         rows.push(cells);
         Ok(())
     });
-    warnings.extend(found.map_err(SourceError::Input)?);
+    warnings.extend(found.map_err(SourceError::reading(file))?);
     Ok(rows)
 }
 
@@ -432,8 +455,7 @@ pub(super) fn single(
                 .extension()
                 .is_some_and(|extension| extension == "parquet")
         {
-            let (found, _) =
-                tabular::read_schema(file).map_err(|error| SourceError::Input(vec![error]))?;
+            let (found, _) = tabular::read_schema(file).map_err(SourceError::reading(file))?;
             if readable_in_place(&history.schema.tables[table], &found) {
                 history.files[table] = vec![file.clone()];
                 continue;

@@ -52,6 +52,23 @@ impl SourceError {
         }
     }
 
+    /// Why a table file was not read.
+    fn reading(path: &Path) -> impl FnOnce(tabular::Failed) -> SourceError {
+        let path = path.to_path_buf();
+        move |failed| match failed {
+            tabular::Failed::Input(found) => SourceError::Input(found),
+            tabular::Failed::Io(source) => SourceError::Io { path, source },
+        }
+    }
+
+    /// What went wrong while a file was read: what was noticed, or that the system failed below it.
+    fn below(self, path: &Path, watch: &tabular::Watch) -> SourceError {
+        match watch.failure() {
+            Some(source) => SourceError::io(path)(source),
+            None => self,
+        }
+    }
+
     fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
         let path = path.to_path_buf();
         move |source| SourceError::Io { path, source }

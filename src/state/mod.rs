@@ -7,6 +7,7 @@
 //! a rule which reads it can be called unknown).
 
 mod column;
+mod effects;
 mod event;
 mod fingerprint;
 mod lifetimes;

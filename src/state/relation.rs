@@ -11,7 +11,8 @@ use datafusion::arrow::datatypes::{
 };
 
 use super::column::NO_ROW;
-use super::versions::{NetEffect, TableVersions};
+use super::effects::NetEffect;
+use super::versions::TableVersions;
 use super::{History, Origin};
 use crate::change::{Commit, Op};
 

@@ -198,9 +198,13 @@ impl<'s> Timeline<'s> {
                 }
             }
             Form::Debezium => {
-                let order = &mut self.order;
-                self.debezium
-                    .line(&object, numbered, at, self.schema, order, warnings, sink)
+                let to = debezium::Takers {
+                    schema: self.schema,
+                    order: &mut self.order,
+                    warnings,
+                    sink,
+                };
+                self.debezium.line(&object, numbered, at, to)
             }
         }
     }

@@ -61,7 +61,7 @@ fn a_life_cycle() {
     place
         .run(&["check", "d", "--baseline", "b.json", "--update-baseline"])
         .exits(0)
-        .warns(&["1 violations accepted"]);
+        .warns(&["1 violation accepted"]);
 
     rewrite(&place, "1,\n2,\n3,x\n");
     let back = place.check(&["d", "--baseline", "b.json"]).exits(1);

@@ -249,7 +249,7 @@ fn mistakes_have_their_place_and_no_value() {
             "d/a.sql:11",
             "the value of column `id` is not a valid integer",
         ),
-        ("1\n", "d/a.sql:10", "1 values for 2 columns"),
+        ("1\n", "d/a.sql:10", "1 value for 2 columns"),
         ("1\tx\\\n", "d/a.sql:10", "ends with a backslash"),
         ("1\t\\377\n", "d/a.sql:10", "UTF-8"),
     ];

@@ -364,3 +364,67 @@ fn rules_are_chosen_by_id_and_tag() {
     );
     assert_eq!(ids(&["d", "--tag", "nightly"]), ["one"]);
 }
+
+/// Arrays of several dimensions have no list in Arrow: rules that read them are unknown, everything else has them exactly.
+#[test]
+fn arrays_of_several_dimensions_are_never_null() {
+    let rules = "table: t\nrules:\n  - {id: no-grid, not_null: [grid]}\n  - {id: no-name, not_null: [name]}\n  \
+        - {id: short, expression: cardinality(grid) > 1}\n  - {id: writes, immutable: [grid]}\n";
+    let change = |commit: u32, grid: &str| {
+        format!(
+            "{{\"commit\": {commit}, \"changes\": [{{\"table\": \"t\", \"op\": \"update\", \"key\": {{\"id\": 1}}, \"after\": {{\"grid\": {grid}}}}}]}}\n"
+        )
+    };
+    let history = change(1, "\"{{1,2},{3,4}}\"")
+        + &change(2, "[[5, null], [7, 8]]")
+        + &change(3, "\"{9,10}\"");
+    let place = Place::new()
+        .with(
+            "d/schema.sql",
+            "create table t (id bigint primary key, name text, grid int[], price numeric(4,2)[]);",
+        )
+        .with(
+            "d/snapshot/t.csv",
+            "id,name,grid,price\n1,x,\"{1,2}\",\"{1.50,NULL}\"\n",
+        )
+        .with("d/changes/1.ndjson", history)
+        .with("d/rules/r.yaml", rules);
+    for (at, verdict) in [
+        ("#0", "held"),
+        ("#1", "unknown"),
+        ("#2", "unknown"),
+        ("#3", "held"),
+    ] {
+        let ran = place.check(&["d", "--at", at]);
+        assert_eq!(ran.rule("no-grid")["verdict"], verdict, "{at}");
+        assert_eq!(ran.rule("short")["verdict"], verdict, "{at}");
+        assert_eq!(ran.rule("no-name")["verdict"], "held", "{at}");
+        if verdict == "unknown" {
+            let reason = ran.rule("no-grid")["reason"].to_string();
+            assert!(
+                reason.contains("`grid` of t is not known in 1 row"),
+                "{reason}"
+            );
+            assert!(reason.contains("dimensions"), "{reason}");
+        }
+        // What has happened to such an array is not known either.
+        let writes = if at == "#0" { "held" } else { "unknown" };
+        assert_eq!(ran.rule("writes")["verdict"], writes, "{at}");
+    }
+    // The values themselves are there, as Postgres writes them.
+    place
+        .run(&["diff", "d", "#1", "#2"])
+        .exits(0)
+        .says(&["[[1,2],[3,4]]", "[[5,null],[7,8]]"]);
+    let sql = place
+        .run(&["sql", "d", "select grid from t", "--at", "#1"])
+        .exits(4);
+    sql.warns(&["`grid` of t is not known in 1 row"]);
+    place
+        .run(&["sql", "d", "select name, price from t", "--at", "#1"])
+        .exits(0);
+    let bisected = place
+        .run(&["bisect", "d", "--rule", "no-grid", "--format", "json"])
+        .exits(4);
+    assert_eq!(bisected.rule("no-grid")["verdict"], "unknown");
+}

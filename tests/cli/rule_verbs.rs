@@ -105,7 +105,7 @@ fn lint_shows_the_name_used_here() {
 fn test_runs_the_cases() {
     let place = rules(RULES);
     place.run(&["rules", "test"]).exits(0).says(&[
-        "2 cases of 1 rules: 2 passed, 0 failed",
+        "2 cases of 1 rule: 2 passed, 0 failed",
         "2 rules have no case",
     ]);
     place.write("rules/orders.yaml", RULES.replace("-0.01", "0.01"));

@@ -2,6 +2,7 @@
 
 mod data;
 mod names;
+mod numbers;
 mod output;
 mod sql;
 

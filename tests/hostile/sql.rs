@@ -211,6 +211,18 @@ fn bombs_cost_a_limit_and_the_others_are_judged() {
     let replace = (0..4).fold("'a'".to_owned(), |x, _| {
         format!("replace({x}, 'a', '{thousand}')")
     });
+    let pattern = (0..6).fold("'a'".to_owned(), |x, _| {
+        format!("regexp_replace({x}, '', '{thousand}', 'g')")
+    });
+    let groups = (0..6).fold("status".to_owned(), |x, _| {
+        format!("regexp_replace({x}, '.*', '{}')", "$0".repeat(500))
+    });
+    let eightfold = |call: &str| {
+        (0..9).fold("select status as x from orders".to_owned(), |sql, _| {
+            format!("select {call}x,x,x,x,x,x,x,x) as x from ({sql}) t")
+        })
+    };
+    let calls = (0..30).fold("status".to_owned(), |x, _| format!("encode({x}, 'hex')"));
     let wide = (1..12).fold(
         "c0 as (select status as x from orders)".to_owned(),
         |sql, at| {
@@ -238,6 +250,12 @@ fn bombs_cost_a_limit_and_the_others_are_judged() {
         (nested(32, "select status as x from orders"), ""),
         (format!("with {wide} select length(x) from c11"), ""),
         (format!("select length({replace})"), ""),
+        (format!("select length({pattern})"), ""),
+        (format!("select length(x) from ({}) t", eightfold("concat(")), ""),
+        (format!("select length(x) from ({}) t", eightfold("concat_ws(',',")), ""),
+        (format!("select length({groups}) from orders"), ""),
+        (format!("select {calls} from orders"), "function calls inside each other"),
+        (format!("select {}status{} from orders", "lower(".repeat(49), ")".repeat(49)), "function calls inside each other"),
         ("select length(string_agg(a.status||b.status, ',')) from orders a, orders b, orders c".into(), ""),
         ("select cardinality(array_agg(array[a.status, b.status])) from orders a, orders b, orders c".into(), ""),
         ("select a.id, row_number() over (order by a.id, b.id) from orders a, orders b".into(), ""),

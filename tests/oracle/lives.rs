@@ -283,7 +283,7 @@ fn found(found: Bisected, question: &Question) -> Value {
         counts: [0; 3],
         expired: Vec::new(),
         fail_on: Severity::Error,
-        rule_paths: Vec::new(),
+        given: Default::default(),
         command: None,
         elapsed_ms: 0,
     };

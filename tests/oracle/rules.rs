@@ -463,6 +463,11 @@ impl Draft<'_> {
         )
     }
 
+    /// What may stand beside an aggregate.
+    fn beside(&mut self) -> &'static str {
+        self.of(&["", "", "", " + 1", " - 1", " + 3"])
+    }
+
     fn balance(&mut self) -> String {
         let other = self.rng.below(TABLES.len());
         let own = own_columns(other)[0];
@@ -479,7 +484,7 @@ impl Draft<'_> {
             right.replace("T.", "")
         } else {
             right.replace('T', TABLES[other])
-        };
+        } + self.beside();
         let pairs = match self.rng.below(4) {
             0 => format!("{{r: {}}}", own_columns(self.table)[0]),
             1 => format!("{{{own}: r}}"),
@@ -487,13 +492,14 @@ impl Draft<'_> {
             _ => "{d: d}".to_owned(),
         };
         let aggregate = self.of(&["sum(q)", "sum(n)", "count(*)", "max(n)", "min(q)"]);
+        let aggregate = &(aggregate.to_owned() + self.beside());
         let (left, by) = if self.rng.chance(40) {
             (
-                aggregate,
+                aggregate.as_str(),
                 format!("per: {}", list(&self.rng.some(&["b", "r", "s", "d"], 1, 2))),
             )
         } else if self.rng.chance(25) {
-            (aggregate, format!("match: {pairs}"))
+            (aggregate.as_str(), format!("match: {pairs}"))
         } else {
             (self.rng.pick(&SCALARS).0, format!("match: {pairs}"))
         };

@@ -7,8 +7,42 @@ use firstbad::rule::{Check, Rule};
 use crate::fragments::{Aggregate, R, Ratio, condition, scalar};
 use crate::judge::Context;
 use crate::states::{Keys, Subject, as_number, groups, texts};
-use crate::value::{V, millionths};
+use crate::value::{UNIT, V, millionths};
 use crate::world::{self, Row, column_index, columns, project, table_index};
+
+/// An aggregate, and a whole number that is added to it.
+struct Figure {
+    aggregate: Aggregate,
+    beside: i128,
+}
+
+impl Figure {
+    fn parse(text: &str) -> Figure {
+        let (call, beside) = match text.rsplit_once(") ") {
+            Some((call, beside)) => (format!("{call})"), beside.replace(' ', "")),
+            None => (text.to_owned(), "0".to_owned()),
+        };
+        Figure {
+            aggregate: Aggregate::parse(&call).expect("an aggregate"),
+            beside: beside.parse().expect("a whole number"),
+        }
+    }
+
+    fn plus(&self, value: Ratio) -> Ratio {
+        Ratio(value.0 + self.beside * UNIT * value.1, value.1)
+    }
+
+    fn over(&self, rows: &[R<'_>]) -> Option<Ratio> {
+        self.aggregate.over(rows).map(|value| self.plus(value))
+    }
+
+    /// Sums and counts of nothing are 0.
+    fn of_parts(&self, parts: &[R<'_>]) -> Option<Ratio> {
+        let nothing = self.aggregate.is_additive().then_some(Ratio::ZERO);
+        let value = self.aggregate.over(parts).or(nothing);
+        value.map(|value| self.plus(value))
+    }
+}
 
 pub(crate) fn balance(rule: &Rule, subject: &Subject<'_>, context: &Context<'_>) -> Keys {
     let Check::Balance {
@@ -22,19 +56,19 @@ pub(crate) fn balance(rule: &Rule, subject: &Subject<'_>, context: &Context<'_>)
     else {
         unreachable!("called for `balance`")
     };
-    let right = Aggregate::parse(&right.value).expect("an aggregate");
-    let table = right.table.as_deref().map_or(subject.table, table_index);
+    let right = Figure::parse(&right.value);
+    let table = right
+        .aggregate
+        .table
+        .as_deref()
+        .map_or(subject.table, table_index);
     let filter = filter.as_ref().map(|filter| condition(&filter.value));
     let parts: Vec<R<'_>> = context.state[table]
         .iter()
         .map(|row| R { table, row })
         .filter(|row| filter.is_none_or(|filter| filter(*row) == Some(true)))
         .collect();
-    let right_of = |parts: &[R<'_>]| {
-        right
-            .over(parts)
-            .or(right.is_additive().then_some(Ratio::ZERO))
-    };
+    let right_of = |parts: &[R<'_>]| right.of_parts(parts);
     let tolerance = millionths(&tolerance.value);
     let differs = |left: Option<Ratio>, right: Option<Ratio>| {
         left.zip(right)
@@ -43,7 +77,7 @@ pub(crate) fn balance(rule: &Rule, subject: &Subject<'_>, context: &Context<'_>)
     let mut keys = BTreeSet::new();
     let Some(matching) = matching else {
         let per = texts(per);
-        let left = Aggregate::parse(&left.value).expect("an aggregate");
+        let left = Figure::parse(&left.value);
         let (wholes, parts) = (groups(&subject.rows, &per), groups(&parts, &per));
         let all: BTreeSet<&Row> = wholes.keys().chain(parts.keys()).collect();
         for group in all {
@@ -79,7 +113,7 @@ pub(crate) fn balance(rule: &Rule, subject: &Subject<'_>, context: &Context<'_>)
         }
         return (subject.key.clone(), keys);
     }
-    let left = Aggregate::parse(&left.value).expect("an aggregate");
+    let left = Figure::parse(&left.value);
     for (whole, rows) in groups(&subject.rows, &own) {
         if differs(left.over(&rows), right_of(&parts_of(&whole))) {
             keys.insert(whole);

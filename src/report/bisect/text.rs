@@ -6,13 +6,19 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::super::command::Command;
+use super::super::page::{Ink, Page, TABLE_INDENT};
 use super::super::table::{self, Column};
 use super::super::{
-    Options, VALUE_WIDTH_MAX, counted, file_of, grouped, guard_commands, paint, pair, pairs,
-    position, shell_word, shown_cut, source_shown, step, value,
+    Options, VALUE_WIDTH_MAX, counted, file_of, grouped, pair, pairs, position, shown_cut, step,
+    value,
 };
 use crate::bisect::{BisectReport, Certainty, FirstBad, Found, Onset, Pace, RowChange, Stretch};
+use crate::schema::value::format_timestamp;
 use crate::verdict::{At, Verdict};
+
+/// Flags of `bisect` that `check` has to be given as well.
+const CHECKED_THE_SAME: [&str; 3] = ["--redact", "--rule-timeout", "--memory-limit"];
 
 /// As many changes of the first bad write are shown.
 const CHANGES_SHOWN: usize = 8;
@@ -24,31 +30,18 @@ const FACTORS_SHOWN: usize = 6;
 const LINE_WIDTH_MAX: usize = 600;
 /// Where the text behind the labels begins.
 const INDENT: usize = 13;
-/// The narrowest terminal that is honoured.
-const WIDTH_MIN: usize = 40;
-
-#[derive(Clone, Copy)]
-enum Ink {
-    Red,
-    Yellow,
-    Green,
-    Faint,
-    Bold,
-}
-
-struct Page<'a> {
+/// The report being written.
+struct Writer<'a> {
     report: &'a BisectReport,
     options: &'a Options,
-    width: usize,
-    out: String,
+    page: Page,
 }
 
 pub(in crate::report) fn render(report: &BisectReport, options: &Options) -> String {
-    let mut page = Page {
+    let mut writer = Writer {
         report,
         options,
-        width: options.width.max(WIDTH_MIN),
-        out: String::new(),
+        page: Page::new(options),
     };
     let mut found: Vec<&Found> = report.found.iter().collect();
     let rank = |found: &Found| match found.verdict {
@@ -58,39 +51,23 @@ pub(in crate::report) fn render(report: &BisectReport, options: &Options) -> Str
     };
     found.sort_by_key(|one| (rank(one), Reverse(one.severity()), Reverse(one.violations)));
     for one in found {
-        page.block(one);
+        writer.block(one);
     }
-    page.summary();
-    guard_commands(page.out)
+    writer.summary();
+    writer.page.finish()
 }
 
-impl Page<'_> {
-    fn paint(&self, ink: Ink, text: &str) -> String {
-        let code = match ink {
-            Ink::Red => "31",
-            Ink::Yellow => "33",
-            Ink::Green => "32",
-            Ink::Faint => "2",
-            Ink::Bold => "1",
-        };
-        paint(self.options.color, code, text)
-    }
-
-    fn line(&mut self, text: &str) {
-        self.out.push_str(text);
-        self.out.push('\n');
-    }
-
+impl Writer<'_> {
     fn block(&mut self, found: &Found) {
         self.heading(found);
         self.about(found);
         if found.verdict == Verdict::Unknown {
             let reason = found.reason.as_deref().unwrap_or("no reason was given");
-            self.prose(reason);
-            self.out.push('\n');
+            self.page.prose(reason, 2);
+            self.page.blank();
             return;
         }
-        self.out.push('\n');
+        self.page.blank();
         if let Some(first) = &found.first_bad {
             self.first_bad(found, first);
         }
@@ -110,7 +87,7 @@ impl Page<'_> {
         }
         self.onsets(&found.onsets);
         self.hints(found);
-        self.out.push('\n');
+        self.page.blank();
     }
 
     fn heading(&mut self, found: &Found) {
@@ -145,21 +122,21 @@ impl Page<'_> {
         };
         let line = format!(
             "{} {}: {rest}",
-            self.paint(ink, mark),
-            self.paint(Ink::Bold, &id)
+            self.page.paint(ink, mark),
+            self.page.paint(Ink::Bold, &id)
         );
-        self.line(&line);
+        self.page.line(&line);
     }
 
     /// Description, severity, table, people.
     fn about(&mut self, found: &Found) {
         if let Some(command) = &self.report.command {
             let text = format!("judged by {}", shown_cut(command, 200));
-            self.prose(&text);
+            self.page.prose(&text, 2);
         }
         let Some(rule) = &found.rule else { return };
         if let Some(description) = &rule.description {
-            self.prose(description);
+            self.page.prose(description, 2);
         }
         let mut facts = vec![rule.severity.as_str().to_owned()];
         if let Some(table) = &rule.table {
@@ -173,18 +150,13 @@ impl Page<'_> {
             shown_cut(&file_of(rule), 100),
             rule.span.line
         ));
-        let line = self.paint(Ink::Faint, &facts.join(" · "));
-        self.line(&format!("  {line}"));
+        let line = self.page.paint(Ink::Faint, &facts.join(" · "));
+        self.page.line(&format!("  {line}"));
         if let Some(url) = &rule.runbook {
-            let line = self.paint(Ink::Faint, &format!("runbook {}", shown_cut(url, 200)));
-            self.line(&format!("  {line}"));
-        }
-    }
-
-    fn prose(&mut self, text: &str) {
-        let text = shown_cut(text, LINE_WIDTH_MAX);
-        for line in table::wrap(&text, self.width.saturating_sub(2)) {
-            self.line(&format!("  {line}"));
+            let line = self
+                .page
+                .paint(Ink::Faint, &format!("runbook {}", shown_cut(url, 200)));
+            self.page.line(&format!("  {line}"));
         }
     }
 
@@ -196,15 +168,15 @@ impl Page<'_> {
 
     /// Columns behind the labels.
     fn fact_width(&self) -> usize {
-        self.width.saturating_sub(INDENT).max(20)
+        self.page.width.saturating_sub(INDENT).max(20)
     }
 
     fn lines(&mut self, label: &str, lines: Vec<String>) {
         for (at, line) in lines.into_iter().enumerate() {
             let label = if at == 0 { label } else { "" };
             let padded = format!("{label:<width$}", width = INDENT - 2);
-            let label = self.paint(Ink::Faint, &padded);
-            self.line(format!("  {label}{line}").trim_end());
+            let label = self.page.paint(Ink::Faint, &padded);
+            self.page.line(format!("  {label}{line}").trim_end());
         }
     }
 
@@ -231,8 +203,8 @@ impl Page<'_> {
         }
         let all = first.changes.len() as u64 + first.left_off;
         if all > CHANGES_SHOWN as u64 {
-            let more = grouped(all - CHANGES_SHOWN as u64);
-            self.fact("", &format!("… and {more} more changes: --format json"));
+            let more = counted(all - CHANGES_SHOWN as u64, "more change");
+            self.fact("", &format!("… and {more}: --format json"));
         }
         if let Some(last) = &found.last_good {
             self.fact("last good", &place(last));
@@ -308,12 +280,12 @@ impl Page<'_> {
                 format!("yes: the last began with {place}, the end of this history")
             }
             Some(pause) if commits <= pause => format!(
-                "yes, as far as one can tell: the last began with {place}, {since} before the end; the longest pause was {} commits",
-                grouped(u64::from(pause))
+                "yes, as far as one can tell: the last began with {place}, {since} before the end; the longest pause was {}",
+                counted(u64::from(pause), "commit")
             ),
             Some(pause) => format!(
-                "perhaps not: the last began with {place}, {since} before the end; the longest pause was {} commits",
-                grouped(u64::from(pause))
+                "perhaps not: the last began with {place}, {since} before the end; the longest pause was {}",
+                counted(u64::from(pause), "commit")
             ),
             None => format!("the last began with {place}, {since} before the end"),
         }
@@ -348,19 +320,13 @@ impl Page<'_> {
             return;
         }
         let mut columns = columns(shown, self.report.good);
-        table::shrink(&mut columns, self.width.saturating_sub(4));
-        self.out.push('\n');
-        for (at, line) in table::lines(&columns).iter().enumerate() {
-            let line = if at == 0 {
-                self.paint(Ink::Faint, line)
-            } else {
-                line.clone()
-            };
-            self.line(&format!("    {}", line.trim_end()));
-        }
+        table::shrink(&mut columns, self.page.width.saturating_sub(TABLE_INDENT));
+        self.page.blank();
+        self.page.table(&columns);
         if onsets.len() > most {
             let more = grouped((onsets.len() - most) as u64);
-            self.line(&format!("    … and {more} more: --sample all"));
+            self.page
+                .line(&format!("    … and {more} more: --sample all"));
         }
     }
 
@@ -372,20 +338,27 @@ impl Page<'_> {
         let (Some(bad), Some(good)) = (first.at.commit, last.commit) else {
             return;
         };
-        let source = shell_word(&source_shown(&self.report.source));
-        let mut commands = vec![format!("firstbad diff {source} '#{good}' '#{bad}'")];
+        let given = &self.report.given;
+        let mut commands = Vec::new();
         if let Some(rule) = &found.rule {
-            let mut check = format!("firstbad check {source}");
-            for path in &self.report.rule_paths {
-                let _ = write!(check, " --rules {}", shell_word(path));
-            }
-            let _ = write!(check, " --rule {} --at '#{bad}'", shell_word(&rule.id));
+            let check = Command::on("check", given).given(given, &["--rules"]);
+            let check = check
+                .flag("--rule", &rule.id)
+                .flag("--at", &format!("#{bad}"));
             let due = found.onsets.iter().find(|onset| onset.commit == bad);
-            if let Some(deadline) = due.and_then(|onset| onset.deadline) {
-                let after = crate::schema::value::format_timestamp(deadline.saturating_add(1));
-                let _ = write!(check, " --now {after}");
-            }
-            commands.insert(0, check);
+            let deadline = due.and_then(|onset| onset.deadline);
+            let check = match deadline {
+                Some(deadline) if !given.has("--now") => {
+                    check.flag("--now", &format_timestamp(deadline.saturating_add(1)))
+                }
+                _ => check.given(given, &["--now"]),
+            };
+            commands.push(check.given(given, &CHECKED_THE_SAME).text());
+        }
+        // Of several sources, `diff` would compare one with another.
+        if let [_] = given.source.as_slice() {
+            let diff = Command::on("diff", given).word(&format!("#{good}"));
+            commands.push(diff.word(&format!("#{bad}")).text());
         }
         let tables: Vec<&str> = first
             .changes
@@ -407,22 +380,18 @@ impl Page<'_> {
             .iter()
             .find(|name| Some(**name) == subject.as_deref());
         if let Some(name) = own.or(tables.first()).filter(plain) {
-            commands.push(format!(
-                "firstbad sql {source} 'select * from changes.{name} where commit = {bad}'"
-            ));
+            let query = format!("select * from changes.{name} where commit = {bad}");
+            let sql = Command::on("sql", given).word(&query);
+            commands.push(sql.given(given, &["--memory-limit"]).text());
         }
-        self.out.push('\n');
-        for command in commands {
-            let arrow = self.paint(Ink::Faint, "→");
-            self.line(&format!("  {arrow} {command}"));
-        }
+        self.page.commands(&commands);
     }
 
     fn summary(&mut self) {
         let [held, violated, unknown] = self.report.counts;
         if !self.report.expired.is_empty() {
             let text = format!("expired and not judged: {}", self.report.expired.join(", "));
-            self.prose(&text);
+            self.page.prose(&text, 2);
         }
         let what = if self.report.command.is_some() {
             "command"
@@ -450,7 +419,7 @@ impl Page<'_> {
         }
         let ms = self.report.elapsed_ms;
         let _ = write!(text, ", in {}.{} s)", ms / 1000, (ms % 1000) / 100);
-        self.line(&text);
+        self.page.line(&text);
     }
 }
 
@@ -515,11 +484,12 @@ fn columns(onsets: &[Onset], good: u32) -> Vec<Column> {
     }
     for name in names {
         let cell = |onset: &Onset| onset.key.get(name).map_or(String::new(), cut);
-        columns.push(Column::new(shown_cut(name, VALUE_WIDTH_MAX), cells(&cell)).at_least(8));
+        let column = Column::new(shown_cut(name, VALUE_WIDTH_MAX), cells(&cell));
+        columns.push(column.at_least(8).kept());
     }
     if onsets.iter().any(|onset| onset.deadline.is_some()) {
         let overdue = |onset: &Onset| {
-            let text = onset.deadline.map(crate::schema::value::format_timestamp);
+            let text = onset.deadline.map(format_timestamp);
             text.map_or(String::new(), |text| text.replace('T', " "))
         };
         columns.push(Column::new("overdue", cells(&overdue)).at_least(10));

@@ -132,7 +132,9 @@ impl<'a> Messages<'a> {
 
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
         if self.dropped > 0 {
-            let message = format!("{} more messages are not shown", self.dropped);
+            let count = crate::diagnostic::counted(self.dropped as u64, "more message");
+            let are = if self.dropped == 1 { "is" } else { "are" };
+            let message = format!("{count} {are} not shown");
             let level = if crate::diagnostic::any_error(&self.found) {
                 Level::Error
             } else {

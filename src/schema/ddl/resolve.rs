@@ -173,8 +173,8 @@ impl Resolver<'_, '_> {
             };
             if expected != key.columns.len() {
                 let message = format!(
-                    "a foreign key of {} columns refers to {expected}",
-                    key.columns.len()
+                    "a foreign key of {} refers to {expected}",
+                    crate::diagnostic::counted(key.columns.len() as u64, "column")
                 );
                 self.messages.error(key.span, message, None);
             }

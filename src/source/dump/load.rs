@@ -7,7 +7,7 @@ use super::Place;
 use super::rows::{Field, Holder, Target, copy_fields, holder};
 use super::scan::{Fault, Piece, Scanner, not_utf8};
 use crate::change::Cell;
-use crate::diagnostic::{Diagnostic, Level};
+use crate::diagnostic::{Diagnostic, Level, counted};
 use crate::schema::ddl::lex::{Cursor, Lexer, name_of};
 use crate::schema::{Schema, TableName, ddl, value};
 use crate::source::SourceError;
@@ -327,10 +327,10 @@ impl<'a> Loader<'a> {
         let table = &self.schema.tables[fitting.table];
         if row.len() != fitting.fields.len() {
             let message = format!(
-                "table {}: {} values for {} columns",
+                "table {}: {} for {}",
                 table.name.short(),
-                row.len(),
-                fitting.fields.len()
+                counted(row.len() as u64, "value"),
+                counted(fitting.fields.len() as u64, "column")
             );
             return Err(self.wrong(Fault::new(line, message)));
         }

@@ -46,9 +46,12 @@ pub(super) fn is_dump(path: &Path) -> bool {
     if is_schema || !path.is_file() || tabular::table_name_of(path).is_some() {
         return false;
     }
-    let named = name_parts(path)
-        .is_some_and(|(_, ending)| ending == "sql" || ENDINGS.contains(&ending.as_str()));
-    named || begins_as_archive(path).unwrap_or(false)
+    has_dump_name(path) || begins_as_archive(path).unwrap_or(false)
+}
+
+fn has_dump_name(path: &Path) -> bool {
+    name_parts(path)
+        .is_some_and(|(_, ending)| ending == "sql" || ENDINGS.contains(&ending.as_str()))
 }
 
 /// The name without its endings, and the ending that says how it is written.
@@ -90,6 +93,7 @@ pub(super) fn dumps(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
         let path = entry.map_err(SourceError::io(directory))?.path();
+        files::only_utf8(&path, |named| has_dump_name(named) || is_dump(&path))?;
         if !is_dump(&path) {
             continue;
         }
@@ -111,7 +115,8 @@ fn format(path: &Path) -> Result<Format, SourceError> {
     if begins_as_archive(path).map_err(SourceError::io(path))? {
         return Ok(Format::Archive);
     }
-    let mut input = tabular::open(path).map_err(SourceError::io(path))?;
+    let mut input =
+        tabular::open(path, &tabular::Watch::default()).map_err(SourceError::io(path))?;
     // What cannot be unpacked is told when it is read.
     let head = input.fill_buf().unwrap_or_default();
     if head.starts_with(CUSTOM) || head.starts_with(TAR) {
@@ -132,14 +137,13 @@ fn read(
 ) -> Result<(), SourceError> {
     match format(path)? {
         Format::Plain => {
-            let mut input = tabular::open(path).map_err(SourceError::io(path))?;
-            take(
-                &mut input,
-                Place {
-                    path,
-                    is_own_text: true,
-                },
-            )
+            let watch = tabular::Watch::default();
+            let mut input = tabular::open(path, &watch).map_err(SourceError::io(path))?;
+            let place = Place {
+                path,
+                is_own_text: true,
+            };
+            take(&mut input, place).map_err(|error| error.below(path, &watch))
         }
         Format::Archive => {
             let (mut output, restore) = restore::start(path, schema_only)?;

@@ -14,8 +14,8 @@ use datafusion::arrow::ipc::reader::{FileReader, StreamReader};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{
-    COLUMNS_MAX, ERRORS_MAX, Format, Problems, RowOrigin, Sink, TYPE_HINT, cannot_read, ipc_check,
-    open, unknown_column,
+    COLUMNS_MAX, ERRORS_MAX, Format, Opening, Problems, RowOrigin, Sink, TYPE_HINT, Watched,
+    cannot_read, ipc_check, unknown_column,
 };
 use crate::change::Cell as Value;
 use crate::diagnostic::Diagnostic;
@@ -31,13 +31,13 @@ type Batches = Box<dyn RecordBatchReader>;
 
 /// The table that a file declares: no primary key, every column nullable.
 pub(super) fn read_schema(
-    path: &Path,
+    file: Opening<'_>,
     name: TableName,
     format: Format,
     compressed: bool,
 ) -> Result<(Table, Vec<Diagnostic>), Diagnostic> {
-    let arrow = open_batches(path, format, compressed)?.schema();
-    check_names(path, &arrow)?;
+    let arrow = open_batches(file, format, compressed)?.schema();
+    check_names(file.path, &arrow)?;
     let column = |field: &datafusion::arrow::datatypes::FieldRef| Column {
         name: field.name().clone(),
         data_type: data_type_of_arrow(field.data_type()),
@@ -75,13 +75,14 @@ fn check_names(path: &Path, arrow: &SchemaRef) -> Result<(), Diagnostic> {
 
 /// Reads the rows of a file into the types of a table.
 pub(super) fn read_rows(
-    path: &Path,
+    file: Opening<'_>,
     format: Format,
     compressed: bool,
     table: &Table,
     sink: &mut Sink<'_>,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let mut batches = open_batches(path, format, compressed).map_err(|error| vec![error])?;
+    let path = file.path;
+    let mut batches = open_batches(file, format, compressed).map_err(|error| vec![error])?;
     let arrow = batches.schema();
     check_names(path, &arrow).map_err(|error| vec![error])?;
     let mut problems = Problems::default();
@@ -246,10 +247,18 @@ fn guarded<T, E: Into<Unreadable>>(
     }
 }
 
-fn open_batches(path: &Path, format: Format, compressed: bool) -> Result<Batches, Diagnostic> {
+fn open_batches(
+    file: Opening<'_>,
+    format: Format,
+    compressed: bool,
+) -> Result<Batches, Diagnostic> {
+    let path = file.path;
     let file = match compressed {
-        true => unpack(path),
-        false => File::open(path),
+        true => file
+            .watch
+            .told(unpack(file))
+            .map(|unpacked| file.watch.over(unpacked)),
+        false => file.watch.open(path),
     };
     let file = file.map_err(|error| cannot_read(path, &error))?;
     guarded(path, format, || match format {
@@ -258,12 +267,12 @@ fn open_batches(path: &Path, format: Format, compressed: bool) -> Result<Batches
     })
 }
 
-fn open_parquet(file: File) -> Result<Batches, Unreadable> {
+fn open_parquet(file: Watched) -> Result<Batches, Unreadable> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     Ok(Box::new(builder.with_batch_size(BATCH_ROWS).build()?))
 }
 
-fn open_ipc(mut file: File) -> Result<Batches, Unreadable> {
+fn open_ipc(mut file: Watched) -> Result<Batches, Unreadable> {
     let mut magic = [0; 6];
     let length = file.read(&mut magic)?;
     file.seek(SeekFrom::Start(0))?;
@@ -281,8 +290,8 @@ fn open_ipc(mut file: File) -> Result<Batches, Unreadable> {
 }
 
 /// Unpacks a compressed file, since the readers must jump about in it, into a temporary file that vanishes with its handle.
-fn unpack(path: &Path) -> io::Result<File> {
-    let mut packed = open(path)?.take(UNPACKED_BYTES_MAX + 1);
+fn unpack(file: Opening<'_>) -> io::Result<File> {
+    let mut packed = file.open()?.take(UNPACKED_BYTES_MAX + 1);
     let (mut file, name) = temporary_file()?;
     let copied = io::copy(&mut packed, &mut file);
     // On systems that keep an open file's name the file stays until the temporary directory is cleaned.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use super::{
-    COLUMNS_MAX, Problems, RowOrigin, Sink, cannot_read, open, unknown_column, wrong_value,
+    COLUMNS_MAX, Opening, Problems, RowOrigin, Sink, cannot_read, unknown_column, wrong_value,
 };
 use crate::change::Cell;
 use crate::diagnostic::Diagnostic;
@@ -47,8 +47,8 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn open(path: &Path, delimiter: u8) -> io::Result<Records> {
-        let input = open(path)?;
+    pub(super) fn open(file: Opening<'_>, delimiter: u8) -> io::Result<Records> {
+        let input = file.open()?;
         Ok(Records {
             input,
             delimiter,
@@ -337,13 +337,14 @@ impl Scan {
 
 /// Reads the rows of a file into the types of a table.
 pub(super) fn read_rows(
-    path: &Path,
+    file: Opening<'_>,
     delimiter: u8,
     table: &Table,
     sink: &mut Sink<'_>,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let path = file.path;
     let mut records =
-        Records::open(path, delimiter).map_err(|error| vec![cannot_read(path, &error)])?;
+        Records::open(file, delimiter).map_err(|error| vec![cannot_read(path, &error)])?;
     let names = records.header(path)?;
     let mut problems = Problems::default();
     let mut targets = Vec::with_capacity(names.len());

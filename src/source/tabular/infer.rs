@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::csv::Records;
 use super::ndjson::{Fault, Lines, read_object};
-use super::{COLUMNS_MAX, cannot_read};
+use super::{COLUMNS_MAX, Opening, cannot_read};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::schema::value::parse_text;
 use crate::schema::{Column, DataType, Table, TableName};
@@ -177,11 +177,12 @@ fn types_of_json(raw: &str) -> Option<u16> {
 
 /// Infers the table of a CSV file.
 pub(super) fn csv(
-    path: &Path,
+    file: Opening<'_>,
     name: TableName,
     delimiter: u8,
 ) -> Result<(Table, Vec<Diagnostic>), Diagnostic> {
-    let mut records = Records::open(path, delimiter).map_err(|error| cannot_read(path, &error))?;
+    let path = file.path;
+    let mut records = Records::open(file, delimiter).map_err(|error| cannot_read(path, &error))?;
     let names = records.header(path).map_err(|errors| first(path, errors))?;
     let mut guesses = vec![Guess::default(); names.len()];
     for _ in 0..ROWS_MAX {
@@ -204,8 +205,12 @@ pub(super) fn csv(
 }
 
 /// Infers the table of an NDJSON file; columns stand in the order in which their keys first appear.
-pub(super) fn ndjson(path: &Path, name: TableName) -> Result<(Table, Vec<Diagnostic>), Diagnostic> {
-    let mut lines = Lines::open(path).map_err(|error| cannot_read(path, &error))?;
+pub(super) fn ndjson(
+    file: Opening<'_>,
+    name: TableName,
+) -> Result<(Table, Vec<Diagnostic>), Diagnostic> {
+    let path = file.path;
+    let mut lines = Lines::open(file).map_err(|error| cannot_read(path, &error))?;
     let (mut names, mut guesses) = (Vec::<String>::new(), Vec::<Guess>::new());
     let mut known = HashMap::<String, usize>::new();
     for _ in 0..ROWS_MAX {

@@ -4,10 +4,11 @@
 //! ends the process. Here every block is compared with the file's size and every compressed buffer with a limit. Only
 //! metadata are read.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use datafusion::arrow::ipc::{Message, RecordBatch, root_as_footer, root_as_message};
+
+use super::Watched;
 
 /// A batch may not unpack to more than this.
 const BATCH_BYTES_MAX: i64 = 4 << 30;
@@ -16,8 +17,8 @@ const BATCH_ROWS_MAX: i64 = 1 << 31;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Fails where a file in the IPC file format declares lengths that cannot be.
-pub(super) fn check_file(file: &mut File) -> io::Result<()> {
-    let size = file.metadata()?.len();
+pub(super) fn check_file(file: &mut Watched) -> io::Result<()> {
+    let size = file.size()?;
     let tail_at = size
         .checked_sub(10)
         .ok_or_else(|| damaged("it is too short"))?;
@@ -62,8 +63,8 @@ pub(super) fn check_file(file: &mut File) -> io::Result<()> {
 }
 
 /// Fails where a file in the IPC stream format declares lengths that cannot be.
-pub(super) fn check_stream(file: &mut File) -> io::Result<()> {
-    let size = file.metadata()?.len();
+pub(super) fn check_stream(file: &mut Watched) -> io::Result<()> {
+    let size = file.size()?;
     let mut reader = BufReader::new(file.try_clone()?);
     let mut at = 0;
     // An absent end marker is allowed: the stream may just end.
@@ -98,7 +99,7 @@ pub(super) fn check_stream(file: &mut File) -> io::Result<()> {
 }
 
 fn check_message(
-    file: &mut File,
+    file: &mut Watched,
     message: &Message<'_>,
     body_at: u64,
     body: u64,
@@ -113,7 +114,7 @@ fn check_message(
 }
 
 fn check_batch(
-    file: &mut File,
+    file: &mut Watched,
     batch: &RecordBatch<'_>,
     body_at: u64,
     body: u64,
@@ -148,7 +149,7 @@ fn check_batch(
     Ok(())
 }
 
-fn read_at(file: &mut File, at: u64, length: u64) -> io::Result<Vec<u8>> {
+fn read_at(file: &mut Watched, at: u64, length: u64) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(at))?;
     // Grows with what is there, whatever the length claims.
     let mut bytes = Vec::new();

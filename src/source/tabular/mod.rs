@@ -9,8 +9,8 @@ mod csv;
 mod infer;
 mod ipc_check;
 mod ndjson;
+mod watch;
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -18,6 +18,8 @@ use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::schema::value::ValueError;
 use crate::schema::{Table, TableName};
+
+pub use watch::{Watch, Watched};
 
 /// How a table file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +65,29 @@ const ERRORS_MAX: usize = 20;
 /// More columns are refused.
 const COLUMNS_MAX: usize = 10_000;
 
-/// Opens a file for reading, decompressing `.gz` and `.zst`.
-pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    let file = File::open(path)?;
-    let packed = file.metadata()?.len();
+/// Why a file was not read.
+#[derive(Debug)]
+pub enum Failed {
+    /// It is wrong.
+    Input(Vec<Diagnostic>),
+    /// The system could not read it.
+    Io(io::Error),
+}
+
+impl Failed {
+    /// What went wrong, given what was noticed and what the system said below it.
+    fn of(found: Vec<Diagnostic>, watch: &Watch) -> Failed {
+        match watch.failure() {
+            Some(error) => Failed::Io(error),
+            None => Failed::Input(found),
+        }
+    }
+}
+
+/// Opens a file for reading, decompressing `.gz` and `.zst`; the watch is told where the system fails.
+pub fn open(path: &Path, watch: &Watch) -> io::Result<Box<dyn BufRead + Send>> {
+    let file = watch.open(path)?;
+    let packed = file.size()?;
     let file = BufReader::with_capacity(1 << 16, file);
     let most = UNPACKED_FREE_BYTES.max(packed.saturating_mul(UNPACKED_RATIO_MAX));
     Ok(match compression(path) {
@@ -150,28 +171,53 @@ pub fn read_rows(
     path: &Path,
     table: &Table,
     sink: &mut Sink<'_>,
-) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let (_, format, compressed) = format_of(path).map_err(|error| vec![error])?;
-    match format {
-        Format::Csv => csv::read_rows(path, b',', table, sink),
-        Format::Tsv => csv::read_rows(path, b'\t', table, sink),
-        Format::Ndjson => ndjson::read_rows(path, table, sink),
+) -> Result<Vec<Diagnostic>, Failed> {
+    let (_, format, compressed) = format_of(path).map_err(|error| Failed::Input(vec![error]))?;
+    let watch = Watch::default();
+    let file = Opening {
+        path,
+        watch: &watch,
+    };
+    let read = match format {
+        Format::Csv => csv::read_rows(file, b',', table, sink),
+        Format::Tsv => csv::read_rows(file, b'\t', table, sink),
+        Format::Ndjson => ndjson::read_rows(file, table, sink),
         Format::Parquet | Format::Arrow => {
-            columnar::read_rows(path, format, compressed, table, sink)
+            columnar::read_rows(file, format, compressed, table, sink)
         }
+    };
+    read.map_err(|found| Failed::of(found, &watch))
+}
+
+/// A file that is to be opened.
+#[derive(Clone, Copy)]
+struct Opening<'a> {
+    path: &'a Path,
+    watch: &'a Watch,
+}
+
+impl Opening<'_> {
+    fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        open(self.path, self.watch)
     }
 }
 
 /// The table that a file declares or, for CSV and NDJSON, suggests: types are inferred from the first 100,000 rows, with one
 /// warning that says so. Every column may be NULL and there is no primary key.
-pub fn read_schema(path: &Path) -> Result<(Table, Vec<Diagnostic>), Diagnostic> {
-    let (name, format, compressed) = format_of(path)?;
-    match format {
-        Format::Csv => infer::csv(path, name, b','),
-        Format::Tsv => infer::csv(path, name, b'\t'),
-        Format::Ndjson => infer::ndjson(path, name),
-        Format::Parquet | Format::Arrow => columnar::read_schema(path, name, format, compressed),
-    }
+pub fn read_schema(path: &Path) -> Result<(Table, Vec<Diagnostic>), Failed> {
+    let (name, format, compressed) = format_of(path).map_err(|error| Failed::Input(vec![error]))?;
+    let watch = Watch::default();
+    let file = Opening {
+        path,
+        watch: &watch,
+    };
+    let read = match format {
+        Format::Csv => infer::csv(file, name, b','),
+        Format::Tsv => infer::csv(file, name, b'\t'),
+        Format::Ndjson => infer::ndjson(file, name),
+        Format::Parquet | Format::Arrow => columnar::read_schema(file, name, format, compressed),
+    };
+    read.map_err(|error| Failed::of(vec![error], &watch))
 }
 
 /// An input error of the file as a whole.

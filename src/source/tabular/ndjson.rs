@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Problems, RowOrigin, Sink, cannot_read, open, unknown_column, wrong_value};
+use super::{Opening, Problems, RowOrigin, Sink, cannot_read, unknown_column, wrong_value};
 use crate::change::Cell;
 use crate::diagnostic::Diagnostic;
 use crate::schema::Table;
@@ -25,9 +25,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn open(path: &Path) -> io::Result<Lines> {
+    pub(super) fn open(file: Opening<'_>) -> io::Result<Lines> {
         Ok(Lines {
-            input: open(path)?,
+            input: file.open()?,
             bytes: Vec::new(),
             number: 0,
         })
@@ -200,11 +200,12 @@ impl Visitor<'_> for Key<'_> {
 
 /// Reads the rows of a file into the types of a table.
 pub(super) fn read_rows(
-    path: &Path,
+    file: Opening<'_>,
     table: &Table,
     sink: &mut Sink<'_>,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let mut lines = Lines::open(path).map_err(|error| vec![cannot_read(path, &error)])?;
+    let path = file.path;
+    let mut lines = Lines::open(file).map_err(|error| vec![cannot_read(path, &error)])?;
     let columns = table
         .columns
         .iter()

@@ -35,7 +35,8 @@ pub(super) fn read(path: &Path, table: &Table) -> Result<(Vec<String>, Vec<Strin
     let read = read_rows(path, table, &mut sink);
     match read {
         Ok(warnings) => Ok((rows, messages(&warnings))),
-        Err(errors) => Err(messages(&errors)),
+        Err(Failed::Input(errors)) => Err(messages(&errors)),
+        Err(Failed::Io(error)) => Err(vec![format!("the system says: {:?}", error.kind())]),
     }
 }
 
@@ -257,10 +258,28 @@ fn compressed_files_are_read_as_they_are_and_damage_is_said() {
         );
     }
     let errors = read(&dir.path().join("none.csv"), &table).expect_err("no file");
-    assert!(
-        errors[0].starts_with("the file cannot be read: "),
-        "{errors:?}"
-    );
+    assert_eq!(errors, ["the system says: NotFound"]);
+}
+
+/// A directory can be opened, and reading from it fails in the system: as a disk fails in the middle of a file.
+#[test]
+fn what_the_system_fails_to_read_is_not_called_malformed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let table = table("create table t (id int, name text)");
+    let formats = ["csv", "tsv", "ndjson", "parquet", "arrow"];
+    for ending in formats {
+        for packed in ["", ".gz", ".zst"] {
+            let path = dir.path().join(format!("t.{ending}{packed}"));
+            fs::create_dir(&path).expect("a directory");
+            let errors = read(&path, &table).expect_err("a directory");
+            assert_eq!(errors, ["the system says: IsADirectory"], "{path:?}");
+            let schema = read_schema(&path);
+            assert!(
+                matches!(&schema, Err(Failed::Io(_))),
+                "{path:?}: {schema:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -316,7 +335,10 @@ fn a_value_behind_the_inferred_rows_that_does_not_fit_is_an_error_that_says_what
     let path = dir.path().join("t.csv");
     fs::write(&path, format!("id\n{}x7\n", "1\n".repeat(100_000))).expect("a file");
     let (table, _) = read_schema(&path).expect("a schema");
-    let errors = read_rows(&path, &table, &mut |_, _| Ok(())).expect_err("a misfit");
+    let errors = match read_rows(&path, &table, &mut |_, _| Ok(())) {
+        Err(Failed::Input(errors)) => errors,
+        other => panic!("not a misfit: {other:?}"),
+    };
     assert_eq!((errors[0].line, errors[0].column), (100_002, 1));
     assert!(
         errors[0]
@@ -404,5 +426,6 @@ fn the_sink_may_stop_the_reading() {
         rows += 1;
         Err(Diagnostic::at("x", origin.line, 0, "no more"))
     });
-    assert_eq!((rows, stopped.expect_err("stopped").len()), (1, 1));
+    assert!(matches!(stopped, Err(Failed::Input(errors)) if errors.len() == 1));
+    assert_eq!(rows, 1);
 }

@@ -63,18 +63,22 @@ struct Source {
     snapshot: String,
 }
 
+/// What events are read against, and who takes what they say.
+pub(super) struct Takers<'a, 's> {
+    pub(super) schema: &'a Schema,
+    pub(super) order: &'a mut Order,
+    pub(super) warnings: &'a mut Vec<Diagnostic>,
+    pub(super) sink: &'a mut Sink<'s>,
+}
+
 impl Reader {
     /// Reads one line.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn line(
         &mut self,
         object: &RawObject<'_>,
         mut place: Place<'_>,
         at: At<'_>,
-        schema: &Schema,
-        order: &mut Order,
-        warnings: &mut Vec<Diagnostic>,
-        sink: &mut Sink<'_>,
+        to: Takers<'_, '_>,
     ) -> Result<(), Diagnostic> {
         let payload: Option<RawObject<'_>> = match object.raw("payload") {
             Some(_) => optional(&place, object, "payload", "a JSON object")?,
@@ -96,7 +100,7 @@ impl Reader {
         let op = op.ok_or_else(|| no_event(&place))?;
         let source = source(&place, event)?;
         if op.0 == "r" {
-            return self.snapshot_row(event, &place, at, schema, envelope, source, order, sink);
+            return self.snapshot_row(event, &place, at, envelope, source, to);
         }
         if op.0 == "m" && source.xid.is_none() {
             // A message outside of transactions says nothing about one.
@@ -107,14 +111,14 @@ impl Reader {
                 .error("this event has no `source.txId`, so its transaction is not known")
                 .with_hint("events of Debezium's Postgres connector have one")
         })?;
-        self.enter(&place, at, xid, order, sink)?;
-        place.commit = Some(order.next.into());
+        self.enter(&place, at, xid, to.order, to.sink)?;
+        place.commit = Some(to.order.next.into());
         self.in_order(&place, event, &source)?;
         if op.0 == "m" {
-            return self.message(&place, event, warnings);
+            return self.message(&place, event, to.warnings);
         }
-        let change = self.change(&place, event, &op.0, &source, schema, envelope)?;
-        self.push(schema, at, change, &source);
+        let change = self.change(&place, event, &op.0, &source, to.schema, envelope)?;
+        self.push(to.schema, at, change, &source);
         Ok(())
     }
 
@@ -327,23 +331,20 @@ impl Reader {
     }
 
     /// A row that was read when the recording began.
-    #[allow(clippy::too_many_arguments)]
     fn snapshot_row(
         &mut self,
         event: &RawObject<'_>,
         place: &Place<'_>,
         at: At<'_>,
-        schema: &Schema,
         envelope: Option<Rc<Envelope>>,
         source: Source,
-        order: &Order,
-        sink: &mut Sink<'_>,
+        to: Takers<'_, '_>,
     ) -> Result<(), Diagnostic> {
         let place = &Place {
             commit: None,
             ..*place
         };
-        if source.snapshot == "incremental" || order.next > 1 || self.open.is_some() {
+        if source.snapshot == "incremental" || to.order.next > 1 || self.open.is_some() {
             let message = "a row of a snapshot (`op: r`) after the first transaction";
             let hint = "snapshot rows are the state before the first transaction; incremental and blocking snapshots are not read";
             return Err(place.error(message).with_hint(hint));
@@ -354,8 +355,8 @@ impl Reader {
                 .error("the snapshot begins a second time")
                 .with_hint(hint));
         }
-        let index = table(place, &source, schema)?;
-        let declared = &schema.tables[index];
+        let index = table(place, &source, to.schema)?;
+        let declared = &to.schema.tables[index];
         let image = self.image(
             place,
             event,
@@ -374,7 +375,7 @@ impl Reader {
         for (column, cell) in image {
             cells[column] = cell;
         }
-        sink(
+        (to.sink)(
             &Places(vec![(at.0.clone(), at.1)]),
             Entry::Row {
                 table: index,

@@ -1,0 +1,131 @@
+//! The net effect of commits on rows: the states before and after compared, not the steps between.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
+
+use super::column::NO_ROW;
+use super::versions::{TableVersions, hash_row, same_identity};
+use crate::change::{Commit, Op};
+
+/// The net effect of one commit on one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NetEffect {
+    pub(super) commit: Commit,
+    pub(super) op: Op,
+    pub(super) before: u32,
+    pub(super) after: u32,
+    /// Rows in the table before the commit.
+    pub(super) rows_before: u64,
+}
+
+impl TableVersions {
+    /// The net effects of a range of commits, in commit order. Rows are paired by the given columns; a commit that leaves a row as it
+    /// was has no effect on it.
+    pub(super) fn net_effects(
+        &self,
+        pairing: &[usize],
+        range: &RangeInclusive<Commit>,
+    ) -> Vec<NetEffect> {
+        let lived = |row: u32| self.born[row as usize] < self.died[row as usize];
+        let born = self.births(range).into_iter().filter(|&row| lived(row));
+        let born = born.map(|row| (self.born[row as usize], true, row));
+        let mut ends: Vec<(Commit, bool, u32)> = born.filter(|(born, ..)| *born > 0).collect();
+        let died = self.deaths(range).iter().filter(|(_, row)| lived(*row));
+        ends.extend(died.map(|&(commit, row)| (commit, false, row)));
+        // Commits make differences only, so rows that were there before them are counted.
+        let earlier = 0..=range.start().saturating_sub(1);
+        let died_before = self.deaths(&(1..=*earlier.end())).len();
+        let first_rows = (self.birth_count(&earlier) - died_before) as u64;
+        ends.sort_unstable();
+        let mut effects = Vec::new();
+        let mut rows = first_rows;
+        for group in ends.chunk_by(|a, b| a.0 == b.0) {
+            let (gone, come): (Vec<_>, Vec<_>) = group.iter().partition(|(_, came, _)| !came);
+            let commit = group[0].0;
+            self.pair(commit, rows, pairing, &gone, &come, &mut effects);
+            rows = rows + come.len() as u64 - gone.len() as u64;
+        }
+        effects
+    }
+
+    fn pair(
+        &self,
+        commit: Commit,
+        rows_before: u64,
+        pairing: &[usize],
+        gone: &[&(Commit, bool, u32)],
+        come: &[&(Commit, bool, u32)],
+        effects: &mut Vec<NetEffect>,
+    ) {
+        let (gone, come) = self.without_equal(gone, come);
+        let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
+        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
+        for row in gone {
+            old.entry(hash(row)).or_default().push_back(row);
+        }
+        for after in come {
+            let same_key = |before: &u32| same_identity(&self.columns, pairing, *before, after);
+            let before = old.get_mut(&hash(after)).and_then(|rows| {
+                let at = rows.iter().position(same_key)?;
+                rows.remove(at)
+            });
+            // Documents may be written in two ways and mean the same.
+            if before.is_some_and(|before| self.is_equal(before, after)) {
+                continue;
+            }
+            effects.push(NetEffect {
+                commit,
+                op: before.map_or(Op::Insert, |_| Op::Update),
+                before: before.unwrap_or(NO_ROW),
+                after,
+                rows_before,
+            });
+        }
+        let mut left: Vec<u32> = old.into_values().flatten().collect();
+        left.sort_unstable();
+        let delete = |before| NetEffect {
+            commit,
+            op: Op::Delete,
+            before,
+            after: NO_ROW,
+            rows_before,
+        };
+        effects.extend(left.into_iter().map(delete));
+    }
+
+    /// Whether two row versions hold the same in all columns.
+    fn is_equal(&self, a: u32, b: u32) -> bool {
+        self.columns.iter().all(|column| column.same_rows(a, b))
+    }
+
+    /// The rows that went and those that came, without pairs that are equal in all columns: they are no effect at all.
+    fn without_equal(
+        &self,
+        gone: &[&(Commit, bool, u32)],
+        come: &[&(Commit, bool, u32)],
+    ) -> (Vec<u32>, Vec<u32>) {
+        let rows = |ends: &[&(Commit, bool, u32)]| ends.iter().map(|end| end.2).collect();
+        let (mut gone, mut come): (Vec<u32>, Vec<u32>) = (rows(gone), rows(come));
+        if gone.is_empty() || come.is_empty() {
+            return (gone, come);
+        }
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        let hash = |row: u32| hash_row(&self.columns, &all, &self.hasher, row);
+        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
+        for &row in &gone {
+            old.entry(hash(row)).or_default().push_back(row);
+        }
+        let mut equal: HashSet<u32> = HashSet::new();
+        come.retain(|&after| {
+            let Some(rows) = old.get_mut(&hash(after)) else {
+                return true;
+            };
+            let same = |before: &u32| self.is_equal(*before, after);
+            let found = rows.iter().position(same).and_then(|at| rows.remove(at));
+            equal.extend(found);
+            found.is_none()
+        });
+        gone.retain(|row| !equal.contains(row));
+        (gone, come)
+    }
+}
