@@ -1,5 +1,6 @@
 //! Which keys have to be judged at which commits, and which row versions each of these judgements needs.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use super::keys::{Chains, Dictionary};
@@ -110,11 +111,14 @@ impl Scans {
         let history = &engine.view().history;
         self.number(history, &turns)?;
         let changes = self.all.iter().zip(&turns).map(|(scan, turn)| {
-            let born = turn.born.iter().map(|&version| {
+            let (ended, begun): (HashSet<u32>, HashSet<u32>) = turn.alike.iter().copied().unzip();
+            let born = turn.born.iter().filter(|version| !begun.contains(version));
+            let born = born.map(|&version| {
                 let (born, _) = scan.source.lifetime(history, version);
                 pair(scan.own.number_of(version), born)
             });
             let died = turn.died.iter().filter(|_| old_images);
+            let died = died.filter(|(_, version)| !ended.contains(version));
             let died = died.map(|&(commit, version)| pair(scan.own.number_of(version), commit));
             born.chain(died).collect()
         });

@@ -20,6 +20,8 @@ pub(super) struct Turn {
     pub(super) born: Vec<u32>,
     /// Versions that end, each with the first position at which it is gone.
     pub(super) died: Vec<(Commit, u32)>,
+    /// Versions that were replaced by one that says the same to the scan, with that one: no verdict can change with them.
+    pub(super) alike: Vec<(u32, u32)>,
 }
 
 /// The row versions of one scan, known by numbers.
@@ -64,6 +66,7 @@ impl Source {
                 let turn = Turn {
                     born: table.born_in(range),
                     died: table.died_in(range).collect(),
+                    alike: table.replaced_alike(&self.columns, range),
                 };
                 match table.not_known_in(&self.columns, &turn.born) {
                     None => Ok(turn),
@@ -74,7 +77,7 @@ impl Source {
                 let batch = grown_rows(history, named, &self.columns, range)?;
                 Ok(Turn {
                     born: grown.add_recorded(&batch, &self.columns)?,
-                    died: Vec::new(),
+                    ..Turn::default()
                 })
             }
             Origin::Summary(kept) => Box::pin(kept.advance(engine, range)).await,

@@ -331,7 +331,11 @@ impl Kept {
             self.figures.died[version] = commit;
             died.push((commit, u32::try_from(version).expect("fewer than 2^32")));
         }
-        Ok(Turn { born, died })
+        Ok(Turn {
+            born,
+            died,
+            alike: Vec::new(),
+        })
     }
 }
 
