@@ -114,7 +114,7 @@ mod tests {
         );
         let long = "x".repeat(BATCH_BYTES_MAX / 2 + 1);
         let half = column(&[Some(&long)]);
-        assert!(joined(&[half.clone()], false).is_ok());
+        assert!(joined(std::slice::from_ref(&half), false).is_ok());
         assert!(joined(&[half.clone(), half], false).is_err());
     }
 }

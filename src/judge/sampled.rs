@@ -4,6 +4,7 @@
 //! states is not seen: the report says how many were passed over.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::lives::{Course, Lives, Looked, State};
 use super::{Judge, JudgeError, Prepared, Work};
@@ -44,8 +45,8 @@ impl Work {
         let parts = FIRST.min(most.saturating_sub(1)).max(1);
         for part in 0..=parts {
             let at = last * part / parts;
-            if !judged.contains_key(&at) {
-                judged.insert(at, self.state_at(positions[at]).await?);
+            if let Entry::Vacant(entry) = judged.entry(at) {
+                entry.insert(self.state_at(positions[at]).await?);
             }
         }
         while judged.len() < most {

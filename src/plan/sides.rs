@@ -117,9 +117,10 @@ impl Figure {
                 additive,
             });
         }
-        let raw = with(&fragment.expr, |node| match count_star(node) {
-            Some(star) => *node = parsed(&star),
-            None => (),
+        let raw = with(&fragment.expr, |node| {
+            if let Some(star) = count_star(node) {
+                *node = parsed(&star);
+            }
         });
         let filled = with(&raw, |node| {
             if call(node).is_some_and(|name| is_additive(&name)) {

@@ -308,7 +308,7 @@ impl Seen {
             rows.iter().map(key).collect::<BTreeSet<_>>().len() == rows.len()
         };
         let whole = key.len() == world::columns(table).len();
-        let several = !whole && !(unique(a) && unique(b));
+        let several = !(whole || unique(a) && unique(b));
         if !several {
             let found = applied(a, &rows, None).map(|rows| sorted(&rows));
             if found.as_ref() != Some(&sorted(b)) {
