@@ -213,6 +213,9 @@ impl Workshop {
         state
             .register_function_rewrite(Arc::new(super::sums::Negation))
             .expect("rewrites can be registered in a new state");
+        state
+            .register_function_rewrite(Arc::new(super::bounded::Bounds))
+            .expect("rewrites can be registered in a new state");
         Engine {
             state,
             positions,

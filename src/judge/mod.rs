@@ -6,6 +6,7 @@
 //! is named in this module and in `plan` only.
 
 mod ask;
+mod bounded;
 mod catalog;
 mod checked;
 mod collect;

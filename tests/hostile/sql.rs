@@ -222,6 +222,11 @@ fn bombs_cost_a_limit_and_the_others_are_judged() {
             format!("select {call}x,x,x,x,x,x,x,x) as x from ({sql}) t")
         })
     };
+    let doubled = |start: &str, call: &str| {
+        (0..26).fold(format!("select {start} as x from orders"), |sql, _| {
+            format!("select {call} as x from ({sql}) t")
+        })
+    };
     let calls = (0..30).fold("status".to_owned(), |x, _| format!("encode({x}, 'hex')"));
     let wide = (1..12).fold(
         "c0 as (select status as x from orders)".to_owned(),
@@ -254,6 +259,10 @@ fn bombs_cost_a_limit_and_the_others_are_judged() {
         (format!("select length(x) from ({}) t", eightfold("concat(")), ""),
         (format!("select length(x) from ({}) t", eightfold("concat_ws(',',")), ""),
         (format!("select length({groups}) from orders"), ""),
+        (format!("select length(x) from ({}) t", doubled("status", "overlay(x placing x from length(x) + 1)")), ""),
+        (format!("select cardinality(x) from ({}) t", doubled("array[status]", "array_concat(x, x)")), ""),
+        (format!("select cardinality(x) from ({}) t", doubled("array[status]", "x || x")), ""),
+        (format!("select length(x) from ({}) t", doubled("status", "array_to_string(array[x, x], x)")), ""),
         (format!("select {calls} from orders"), "function calls inside each other"),
         (format!("select {}status{} from orders", "lower(".repeat(49), ")".repeat(49)), "function calls inside each other"),
         ("select length(string_agg(a.status||b.status, ',')) from orders a, orders b, orders c".into(), ""),
