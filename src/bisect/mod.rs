@@ -136,6 +136,10 @@ pub fn locate(
         pre_existing: sweep.pre_existing,
         pending: findings.pending,
         judged_states: lives.judged_states,
+        candidates: before.zip(sweep.open).map(|(before, to)| Candidates {
+            from: before + 1,
+            to,
+        }),
         sampled,
         ..Found::of(rule)
     })

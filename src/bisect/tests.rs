@@ -2,7 +2,16 @@
 
 use std::cell::RefCell;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use super::run::{Answer, search};
+use super::{Candidates, Certainty, Range, locate};
+use crate::change::{Transaction, TransactionMeta};
+use crate::judge::{Life, Lives, Looked};
+use crate::rule::file;
+use crate::schema::Schema;
+use crate::state::{History, Origin};
 
 /// Searches 0 to `bad` where everything from `first` on is bad and nothing can be told of `dark`; with the positions asked for.
 fn found(first: u32, bad: u32, dark: std::ops::Range<u32>) -> ((u32, u32), Vec<u32>) {
@@ -65,4 +74,50 @@ fn an_error_ends_the_search() {
         Err("broken")
     });
     assert_eq!((end, steps), (Err("broken"), 1));
+}
+
+#[test]
+fn an_onset_between_two_judged_states_is_bounded_by_them() {
+    let (rules, _) = file::parse(
+        "rules: [{id: r, table: t, not_null: c}]",
+        Path::new("r.yaml"),
+    );
+    let schema = Schema { tables: Vec::new() };
+    let mut history = History::new(schema, Origin::Changes, false);
+    for commit in 1..=9 {
+        let transaction = Transaction {
+            commit,
+            meta: TransactionMeta::default(),
+            changes: Vec::new(),
+        };
+        history.apply(&transaction).expect("nothing changes");
+    }
+    let life = Life {
+        key: serde_json::Map::new(),
+        order: Box::default(),
+        onset: 8,
+        healed: None,
+    };
+    let lives = |vague: BTreeMap<u32, u32>| Lives {
+        intervals: vec![life.clone()],
+        judged_states: 3,
+        judged: None,
+        looked: Looked::Sampled {
+            passed_over: 6,
+            vague,
+        },
+    };
+    let range = Range {
+        bad: 9,
+        ..Range::default()
+    };
+    let found = |vague| locate(&rules[0], &lives(vague), &history, &range).expect("no deadlines");
+    let bounded = found(BTreeMap::from([(8, 4)]));
+    assert_eq!(bounded.certainty, Some(Certainty::Bounded));
+    assert_eq!(bounded.last_good.and_then(|good| good.commit), Some(4));
+    assert_eq!(bounded.candidates, Some(Candidates { from: 5, to: 8 }));
+    let exact = found(BTreeMap::new());
+    assert_eq!(exact.certainty, Some(Certainty::Exact));
+    assert_eq!(exact.last_good.and_then(|good| good.commit), Some(7));
+    assert_eq!((exact.candidates, exact.sampled), (None, Some(6)));
 }
