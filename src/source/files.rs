@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::tabular::{self, Format, Watch};
+use super::tabular::{self, Format};
 use super::{Kind, SourceError};
 use crate::change::{Cell, TransactionMeta};
 use crate::diagnostic::{Diagnostic, any_error, nearest};
 use crate::schema::{DataType, Schema, Table, TableName, ddl, value};
 use crate::state::{History, Origin};
-use crate::timeline::{Entry, Places, Timeline};
 
 /// The largest `schema.sql` that is read.
 pub(super) const SCHEMA_BYTES_MAX: u64 = 64 << 20;
@@ -66,7 +65,10 @@ pub(super) fn only_utf8(path: &Path, is_read: impl Fn(&Path) -> bool) -> Result<
 }
 
 /// Directories or files below one, in name order.
-fn entries(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, SourceError> {
+pub(super) fn entries(
+    directory: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>, SourceError> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
         let path = entry.map_err(SourceError::io(directory))?.path();
@@ -253,113 +255,9 @@ pub(super) fn history(
         }
     }
     if changes.is_dir() {
-        let is_log = |path: &Path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let plain = name
-                .strip_suffix(".gz")
-                .or_else(|| name.strip_suffix(".zst"))
-                .unwrap_or(name);
-            plain.ends_with(".ndjson") || plain.ends_with(".jsonl")
-        };
-        let schema = history.schema.clone();
-        let mut log = Timeline::new(&schema);
-        let mut take = |places: &Places, entry| take(&mut history, &schema, places, entry);
-        for file in entries(&changes, is_log)? {
-            only_regular(&file)?;
-            let watch = Watch::default();
-            let input = tabular::open(&file, &watch).map_err(SourceError::io(&file))?;
-            log.read(input, &file, diagnostics, &mut take)
-                .map_err(|error| SourceError::Input(vec![error]).below(&file, &watch))?;
-        }
-        log.finish(&mut take)
-            .map_err(|error| SourceError::Input(vec![error]))?;
+        super::changes::replay(&mut history, &changes, diagnostics)?;
     }
     Ok(history)
-}
-
-/// Takes one entry of the timeline into the history.
-fn take(
-    history: &mut History,
-    schema: &Schema,
-    places: &Places,
-    entry: Entry,
-) -> Result<(), Diagnostic> {
-    let transaction = match entry {
-        Entry::Transaction(transaction) => transaction,
-        Entry::Row { table, cells } => return take_row(history, table, &cells, places),
-    };
-    history.apply(&transaction).map_err(|(at, contradiction)| {
-        let change = &transaction.changes[at];
-        let table = &schema.tables[change.table];
-        let key = shown_key(table, change);
-        let message = format!(
-            "commit {}, change {}: table {}{key}: {contradiction}",
-            transaction.commit,
-            at + 1,
-            table.name.short(),
-        );
-        let (file, line) = places.of(at);
-        Diagnostic::at(file, line, 0, message).with_hint(
-            "the history contradicts itself from here on: a change is missing, repeated or altered",
-        )
-    })
-}
-
-/// Takes a row of position 0 that stands among the changes.
-fn take_row(
-    history: &mut History,
-    table: usize,
-    cells: &[Cell],
-    places: &Places,
-) -> Result<(), Diagnostic> {
-    let (file, line) = places.of(0);
-    let name = history.schema.tables[table].name.short();
-    let wrong = |message: &str| Diagnostic::at(file, line, 0, format!("table {name}: {message}"));
-    let versions = &history.tables[table];
-    if !versions.begins_partial() {
-        return Err(
-            wrong("a row of a snapshot among the changes, though there is a snapshot/").with_hint(
-                "position 0 is one of the two: remove snapshot/, or the events with `op: r`",
-            ),
-        );
-    }
-    if versions.holds_key(cells) {
-        return Err(wrong("this row of the snapshot has a key that was there before")
-            .with_hint("a recorder that was started again may deliver a row twice; leave the second one out"));
-    }
-    history
-        .load(table, cells)
-        .map_err(|error| wrong(&error.to_string()))
-}
-
-/// The key that a change names, for people: ` key {"id":4410}`.
-fn shown_key(table: &Table, change: &crate::change::Change) -> String {
-    let mut key = serde_json::Map::new();
-    for &column in &table.primary_key {
-        let images = [&change.key, &change.before, &change.after];
-        let cell = images
-            .into_iter()
-            .flatten()
-            .flatten()
-            .find(|(at, _)| *at == column)
-            .map(|(_, cell)| cell);
-        if let Some(cell) = cell {
-            let column = &table.columns[column];
-            key.insert(column.name.clone(), value::to_json(&column.data_type, cell));
-        }
-    }
-    if key.is_empty() {
-        return String::new();
-    }
-    let text: String = serde_json::Value::Object(key)
-        .to_string()
-        .chars()
-        .take(200)
-        .collect();
-    format!(", key {}", crate::escape::terminal(&text))
 }
 
 /// Dated snapshots: the first is position 0, each later one a commit.

@@ -3,6 +3,7 @@
 pub mod synthetic;
 pub mod tabular;
 
+mod changes;
 mod dump;
 mod files;
 
