@@ -14,6 +14,9 @@ use firstbad::state::History;
 
 type Failure = Box<dyn std::error::Error>;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Commits of the batch whose judgement is timed, and the changes in each.
 const BATCH: u32 = 1_000;
 const CHANGES: usize = 10;

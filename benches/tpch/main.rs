@@ -16,6 +16,9 @@ use firstbad::schema::value::parse_timestamp;
 
 type Failure = Box<dyn std::error::Error>;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Two days after the last order.
 const NOW: &str = "1998-08-04T00:00:00Z";
 const PLANTED: &str = "planted.json";
