@@ -45,7 +45,7 @@ impl<W: Write> Text<W> {
             let shown = table::Column::new(escape::terminal(&column.name), cells);
             let whole = shown.width();
             match column.data_type {
-                _ if is_number(&column.data_type) => shown.right().at_least(whole),
+                _ if column.data_type.is_number() => shown.right().at_least(whole),
                 _ if may_be_cut(&column.data_type) => shown.at_least(whole.min(CUT_TO_MIN)),
                 _ => shown.at_least(whole),
             }
@@ -101,18 +101,6 @@ fn may_be_cut(data_type: &DataType) -> bool {
             | DataType::Bytea
             | DataType::Array(_)
             | DataType::Other(_)
-    )
-}
-
-fn is_number(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Float32
-            | DataType::Float64
-            | DataType::Numeric { .. }
     )
 }
 

@@ -16,7 +16,6 @@ use crate::diagnostic;
 use crate::judge::{Judge, JudgeError, Options, Prepared};
 use crate::report::{self, Format};
 use crate::rule::Rule;
-use crate::source::SourceError;
 use crate::state::{History, Origin};
 use crate::verdict::{Given, Verdict};
 
@@ -107,16 +106,8 @@ pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
 
 fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
     let (rules, mut found) = arguments.which.load(&arguments.source)?;
-    let opened = match crate::source::open(&arguments.source) {
-        // What is wrong with the rules is said in the same run.
-        Err(SourceError::Input(wrong)) => {
-            found.extend(wrong);
-            return Err(output::wrong_input(&found, verbose));
-        }
-        opened => opened.map_err(|error| inputs::source_error(&error, verbose))?,
-    };
-    found.extend(opened.diagnostics);
-    let history = Arc::new(opened.history);
+    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
+    let history = Arc::new(history);
     let range = range(arguments, &history)?;
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
     let judge = arguments.limits.judge(&history)?;

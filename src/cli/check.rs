@@ -16,7 +16,6 @@ use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Options};
 use crate::report::{self, Format};
 use crate::rule::Rule;
-use crate::source::SourceError;
 use crate::state::History;
 use crate::verdict::{CheckReport, Given, Violation, redact};
 
@@ -58,16 +57,8 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     inputs::probe(&arguments.source)?;
     let (rules, mut found) = arguments.which.load(&arguments.source)?;
     let baseline = baseline(arguments)?;
-    let opened = match crate::source::open(&arguments.source) {
-        // What is wrong with the rules is said in the same run.
-        Err(SourceError::Input(wrong)) => {
-            found.extend(wrong);
-            return Err(output::wrong_input(&found, verbose));
-        }
-        opened => opened.map_err(|error| inputs::source_error(&error, verbose))?,
-    };
-    found.extend(opened.diagnostics);
-    let history = Arc::new(opened.history);
+    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
+    let history = Arc::new(history);
     let options = options(arguments, &history)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);

@@ -74,6 +74,25 @@ pub(super) fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
     source::open(source).map_err(|error| source_error(&error, verbose))
 }
 
+/// Opens a source for rules: what is wrong with both is said in one run.
+pub(super) fn open_for_rules(
+    source: &[String],
+    found: &mut Vec<Diagnostic>,
+    verbose: u8,
+) -> Result<History, Stop> {
+    match source::open(source) {
+        Err(SourceError::Input(wrong)) => {
+            found.extend(wrong);
+            Err(output::wrong_input(found, verbose))
+        }
+        Err(error) => Err(source_error(&error, verbose)),
+        Ok(opened) => {
+            found.extend(opened.diagnostics);
+            Ok(opened.history)
+        }
+    }
+}
+
 /// Says why a source cannot be opened.
 pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
     match error {

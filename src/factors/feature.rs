@@ -362,15 +362,7 @@ fn thresholds(subject: &Subject<'_>, samples: &[&Sample], found: &mut Found) {
     let versions = subject.versions();
     let table = &versions.table;
     for (column, declared) in table.columns.iter().enumerate() {
-        let is_number = matches!(
-            declared.data_type,
-            DataType::Int16
-                | DataType::Int32
-                | DataType::Int64
-                | DataType::Float32
-                | DataType::Float64
-                | DataType::Numeric { .. }
-        );
+        let is_number = declared.data_type.is_number();
         let refers = table
             .foreign_keys
             .iter()

@@ -1,6 +1,8 @@
 //! Functions of the engine that make long values out of short ones when they are called inside each other: they are given so much
 //! at once, and no more.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::DFSchema;
@@ -12,12 +14,17 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
-use std::sync::Arc;
 
 use super::texts::{BATCH_BYTES_MAX, too_long};
 
 /// The functions, by the engine's names for them.
-const FUNCTIONS: [&str; 3] = ["overlay", "array_concat", "array_to_string"];
+const FUNCTIONS: [&str; 5] = [
+    "concat",
+    "concat_ws",
+    "overlay",
+    "array_concat",
+    "array_to_string",
+];
 
 /// Puts [`Bounded`] in the place of calls, however they were written (`overlay(a placing b from 2)`, `a || b` between arrays).
 #[derive(Debug)]
@@ -73,17 +80,16 @@ impl ScalarUDFImpl for Bounded {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let lengths = args.args.iter().map(|argument| match argument {
-            ColumnarValue::Array(array) => length(array),
-            // A constant is repeated for every row.
-            ColumnarValue::Scalar(value) => value
-                .to_array()
-                .map_or(usize::MAX, |array| length(&array).saturating_mul(rows)),
-        });
-        let mut total = lengths.fold(0usize, usize::saturating_add);
-        if self.name() == "array_to_string" {
-            total = total.saturating_add(separators(&args.args, rows)?);
-        }
+        let lengths: Vec<usize> = args.args.iter().map(|arg| length(arg, rows)).collect();
+        let arguments = lengths.iter().copied().fold(0, usize::saturating_add);
+        let between = match self.name() {
+            "array_to_string" => separators(&args.args, rows)?,
+            "concat_ws" => lengths
+                .first()
+                .map_or(0, |separator| separator.saturating_mul(lengths.len())),
+            _ => 0,
+        };
+        let total = arguments.saturating_add(between);
         if total > BATCH_BYTES_MAX {
             return Err(too_long());
         }
@@ -91,12 +97,17 @@ impl ScalarUDFImpl for Bounded {
     }
 }
 
-/// The bytes of the values that an array shows, not of the buffers that it shares with others.
-fn length(array: &ArrayRef) -> usize {
-    array
-        .to_data()
-        .get_slice_memory_size()
-        .unwrap_or(usize::MAX)
+/// The bytes of an argument's values for so many rows, not of the buffers that they share with others.
+fn length(argument: &ColumnarValue, rows: usize) -> usize {
+    let bytes = |array: &ArrayRef| array.to_data().get_slice_memory_size();
+    match argument {
+        ColumnarValue::Array(array) => bytes(array).unwrap_or(usize::MAX),
+        // A constant is repeated for every row.
+        ColumnarValue::Scalar(value) => value
+            .to_array()
+            .and_then(|array| Ok(bytes(&array)?))
+            .map_or(usize::MAX, |length| length.saturating_mul(rows)),
+    }
 }
 
 /// The bytes of the separators, and of what stands for NULL, between the elements of lists: each as long as the longest.

@@ -66,7 +66,7 @@ impl Following<'_> {
     /// Judges all rules at the commits up to a position that were not judged yet.
     ///
     /// # Errors
-    /// The first error of a rule; that rule must not be followed further.
+    /// The first error of a rule. After it nothing is followed any more.
     pub fn advance(&mut self, until: Commit) -> Result<(), JudgeError> {
         let (judge, engine) = (self.judge, &self.engine);
         let rules = std::mem::take(&mut self.rules);
@@ -86,6 +86,9 @@ impl Following<'_> {
     }
 
     /// The lives of a rule's violations so far, by onset and key; `at` is the rule's place among those that are followed.
+    ///
+    /// # Panics
+    /// For a rule that is not followed.
     pub fn lives(&self, at: usize) -> Vec<Life> {
         let spans = self.rules[at].standing.spans().into_iter();
         spans.map(Life::from).collect()

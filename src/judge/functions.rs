@@ -17,8 +17,6 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(ScalarUDF::from(HasFormat::default())),
         Arc::new(ScalarUDF::from(super::texts::Replace::default())),
-        Arc::new(ScalarUDF::from(super::concats::Concat::new(false))),
-        Arc::new(ScalarUDF::from(super::concats::Concat::new(true))),
         Arc::new(ScalarUDF::from(super::regexes::RegexpReplace::default())),
     ]
 }

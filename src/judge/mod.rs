@@ -10,7 +10,6 @@ mod bounded;
 mod catalog;
 mod checked;
 mod collect;
-mod concats;
 mod engine;
 mod follow;
 mod functions;

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::catalog::Named;
+use super::engine::Read;
 use super::lives::{Course, Lives, Looked, State};
-use super::{Judge, JudgeError, Prepared, Work};
+use super::{Judge, JudgeError, Options, Prepared, Work};
 use crate::change::Commit;
 
 /// States that are judged in any case, so that what came and went has a chance to be seen.
@@ -20,14 +22,19 @@ const ROWS_EACH: u64 = 50_000;
 impl Judge {
     /// How many states of a rule can be judged in full in reasonable time.
     pub(super) fn bearable(&self, prepared: &Prepared) -> usize {
-        let rows = |(table, _): (String, Vec<String>)| {
-            let tables = self.history.tables.iter();
-            let mut named = tables.filter(|versions| table.ends_with(&versions.table.name.name));
-            named
-                .next()
-                .map_or(0, |versions| versions.version_count() as u64)
+        let head = Options {
+            position: self.history.head(),
+            now_us: None,
+            sample: None,
         };
-        let rows: u64 = prepared.reads().into_iter().map(rows).sum();
+        let engine = self.engine(&head);
+        let rows = |read: &Read| match engine.view().resolve(&read.schema, &read.name) {
+            Some(Named::Table(table, _)) => self.history.tables[table].version_count() as u64,
+            Some(Named::Transactions) => u64::from(self.history.head()),
+            None => 0,
+        };
+        let reads = prepared.planned.iter().flat_map(|planned| &planned.reads);
+        let rows: u64 = reads.map(rows).sum();
         usize::try_from(ROWS_MAX / (rows + ROWS_EACH))
             .map_or(usize::MAX, |most| most.max(2 * FIRST))
     }

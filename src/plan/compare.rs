@@ -6,7 +6,6 @@ use super::state_checks::{free_name, match_columns, names};
 use super::subject::Subject;
 use super::{Compiled, Expand, IMPACT};
 use crate::rule::{Check, ColumnRef, Match, Rule, Spanned, Sql, TableRef};
-use crate::schema::DataType;
 
 pub(super) fn compile<'a>(
     scope: &mut Scope<'a>,
@@ -243,18 +242,6 @@ fn by_group<'a>(
     })
 }
 
-fn is_number(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Float32
-            | DataType::Float64
-            | DataType::Numeric { .. }
-    )
-}
-
 /// A table and its copy: rows on one side only, and rows that differ.
 fn same_rows<'a>(
     scope: &mut Scope<'a>,
@@ -326,7 +313,7 @@ fn same_rows<'a>(
         let number = subject
             .table
             .column(name)
-            .is_some_and(|column| is_number(&column.data_type));
+            .is_some_and(|column| column.data_type.is_number());
         let (a, b) = (format!("\"_a{at}\""), format!("\"_b{at}\""));
         if number && tolerance.value != "0" {
             format!(

@@ -8,11 +8,15 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::scope::{Fragment, Scope, folded};
 use super::subject::Subject;
 use crate::rule::{Spanned, Sql, sql};
 use crate::schema::{Table, TableName};
+
+/// How deep an expression may be nested once it was put together: deeper than what a rule may write.
+const DEPTH_MAX: usize = 200;
 
 /// Aggregates whose value over no parts, or over NULLs only, is 0.
 fn is_additive(function: &str) -> bool {
@@ -70,11 +74,12 @@ impl<'a> Sides<'a> {
         };
         let right_fragment = scope.fragment(right_table, right);
         let filter = scope.optional_fragment(right_table, filter);
-        let (left, right) = (left_fragment?, right_fragment?);
+        let (left_fragment, right_fragment) = (left_fragment?, right_fragment?);
+        let left_figure = figure(scope, &left_fragment, left)?;
         Some(Sides {
-            left_figure: Figure::of(&left),
-            left,
-            right: Figure::of(&right)?,
+            left_figure,
+            left: left_fragment,
+            right: figure(scope, &right_fragment, right)??,
             right_table,
             filter: filter?,
         })
@@ -100,10 +105,25 @@ pub(super) struct Figure {
     pub(super) additive: bool,
 }
 
+/// The figure of one side, if it has an aggregate; None after a message.
+fn figure(scope: &mut Scope<'_>, fragment: &Fragment, text: &Sql) -> Option<Option<Figure>> {
+    if aggregate_name(&fragment.expr).is_none() {
+        return Some(None);
+    }
+    let figure = Figure::of(fragment);
+    if figure.is_none() {
+        scope.error(
+            &text.span,
+            "this expression cannot be taken apart into its aggregates",
+            "put signs and operators in parentheses, as in `-(-x)`",
+        );
+    }
+    figure.map(Some)
+}
+
 impl Figure {
-    /// None for an expression without an aggregate.
+    /// None for an expression that reads otherwise once it is written out.
     fn of(fragment: &Fragment) -> Option<Figure> {
-        aggregate_name(&fragment.expr)?;
         if let Some(name) = call(&fragment.expr) {
             let raw = match count_star(&fragment.expr) {
                 Some(star) => format!("({star})"),
@@ -119,25 +139,26 @@ impl Figure {
         }
         let raw = with(&fragment.expr, |node| {
             if let Some(star) = count_star(node) {
-                *node = parsed(&star);
+                *node = constant(&star);
             }
         });
         let filled = with(&raw, |node| {
             if call(node).is_some_and(|name| is_additive(&name)) {
-                *node = parsed(&format!("coalesce({node}, 0)"));
+                *node = or_zero("coalesce", node);
             }
             spare_divisor(node);
         });
         let nothing = with(&raw, |node| {
             match node {
-                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => *node = parsed("NULL"),
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => *node = constant("NULL"),
                 _ => (),
             }
             if let Some(name) = call(node) {
-                *node = parsed(if is_additive(&name) { "0" } else { "NULL" });
+                *node = constant(if is_additive(&name) { "0" } else { "NULL" });
             }
             spare_divisor(node);
         });
+        let (raw, filled, nothing) = (printed(&raw)?, printed(&filled)?, printed(&nothing)?);
         Some(Figure {
             // What is no NULL stays as it is: dividing by a sum that really is 0 fails, and is not passed over.
             filled: format!("coalesce(({raw}), {filled})"),
@@ -180,15 +201,38 @@ fn spare_divisor(node: &mut Expr) {
     if let Expr::BinaryOp { op, right, .. } = node
         && matches!(op, BinaryOperator::Divide | BinaryOperator::Modulo)
     {
-        **right = parsed(&format!("nullif({right}, 0)"));
+        **right = or_zero("nullif", right);
     }
 }
 
-/// An expression that is put together from others.
-fn parsed(text: &str) -> Expr {
-    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text);
-    let parsed = parser.and_then(|mut parser| parser.parse_expr());
-    parsed.expect("an expression is read back as it was printed")
+/// `function(value, 0)`.
+fn or_zero(function: &str, value: &Expr) -> Expr {
+    let mut call = constant(&format!("{function}(NULL, 0)"));
+    if let Expr::Function(call) = &mut call
+        && let FunctionArguments::List(list) = &mut call.args
+        && let Some(first) = list.args.first_mut()
+    {
+        *first = FunctionArg::Unnamed(FunctionArgExpr::Expr(value.clone()));
+    }
+    call
+}
+
+fn read(text: &str) -> Option<Expr> {
+    let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX);
+    let mut parser = parser.try_with_sql(text).ok()?;
+    let expr = parser.parse_expr().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(expr)
+}
+
+/// An expression that stands in this file.
+fn constant(text: &str) -> Expr {
+    read(text).expect("it is written right here")
+}
+
+/// An expression as text; None where the text would be read as another one (`- -1` is printed as a comment).
+fn printed(expr: &Expr) -> Option<String> {
+    let text = expr.to_string();
+    (read(&text).as_ref() == Some(expr)).then_some(text)
 }
 
 /// The function's name when the expression is one aggregate call, possibly inside arithmetic.

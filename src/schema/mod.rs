@@ -107,6 +107,21 @@ pub enum DataType {
     Other(String),
 }
 
+impl DataType {
+    /// Whether its values are numbers.
+    pub fn is_number(&self) -> bool {
+        matches!(
+            self,
+            DataType::Int16
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::Float32
+                | DataType::Float64
+                | DataType::Numeric { .. }
+        )
+    }
+}
+
 impl fmt::Display for DataType {
     /// The canonical Postgres name, as `format_type` prints it: `character varying(20)`, `numeric(12,2)`, `integer[]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -279,6 +279,27 @@ fn bombs_cost_a_limit_and_the_others_are_judged() {
 }
 
 #[test]
+fn balances_are_taken_apart_or_refused() {
+    let source = Source::with_orders();
+    let balance = |right: &str| {
+        let right = serde_json::Value::from(right);
+        format!("table: orders\nbalance: {{left: total, right: {right}, match: {{id: id}}}}")
+    };
+    // Written out again these are a comment and an operator that does not exist.
+    for right in ["sum(orders.total) / - - 1", "sum(orders.total) / @ -5"] {
+        let body = balance(right);
+        let ran = source.rule(&body).check(&[]);
+        ran.refused("cannot be taken apart", &body);
+    }
+    for depth in 40..=50 {
+        let (open, close) = ("(".repeat(depth), ")".repeat(depth));
+        let body = balance(&format!("sum(orders.total) / {open}count(*){close}"));
+        let outcome = source.rule(&body).check(&[]).outcome("hostile");
+        assert_ne!(outcome["verdict"], "violated", "{body}");
+    }
+}
+
+#[test]
 fn rules_after_a_bomb_are_judged_and_a_violation_still_counts() {
     let rows: String = (1..=10_000)
         .map(|id| format!("{id},paid,1.00,,2026-01-01T00:00:00Z\n"))
@@ -299,7 +320,8 @@ fn rules_after_a_bomb_are_judged_and_a_violation_still_counts() {
     let ran = source.check(&[]);
     assert_eq!(ran.verdict("hostile"), "unknown");
     for n in 0..8 {
-        assert_eq!(ran.outcome(&format!("other-{n}"))["violations"], 10_000);
+        let other = ran.outcome(&format!("other-{n}"));
+        assert_eq!(other["violations"], 10_000, "{other}");
     }
     assert_eq!(ran.verdict("harmless"), "held");
     assert_eq!(ran.code, Some(1));

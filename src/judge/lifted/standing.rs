@@ -137,12 +137,7 @@ impl Standing {
             let holds = |mark: i64| -> Option<Holds> {
                 let version = u32::try_from(mark).ok()?;
                 let (born, died) = lifetime(version);
-                let end = if died <= *range.end() {
-                    died
-                } else {
-                    Commit::MAX
-                };
-                Some((version, born, end))
+                Some((version, born, end_within(died, range)))
             };
             let spans = &mut self.spans;
             super::run(engine, &self.lifted.physical, reset, &mut |batch| {
@@ -306,11 +301,7 @@ impl Standing {
                 let &(version, from) = judged.get(at)?;
                 let next = judged.get(at + 1).filter(|(other, _)| *other == version);
                 let died = source.lifetime(history, version).1;
-                let end = if died <= *range.end() {
-                    died
-                } else {
-                    Commit::MAX
-                };
+                let end = end_within(died, range);
                 Some((version, from, next.map_or(end, |&(_, next)| next)))
             };
             let spans = &mut self.spans;
@@ -328,6 +319,15 @@ impl Standing {
                 .judged(versions, times.bounds().1, times.at(*range.end()));
         }
         Ok(Stood::Judged)
+    }
+}
+
+/// A death as far as a range knows of it.
+fn end_within(died: Commit, range: &RangeInclusive<Commit>) -> Commit {
+    if died <= *range.end() {
+        died
+    } else {
+        Commit::MAX
     }
 }
 
