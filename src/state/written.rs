@@ -7,10 +7,13 @@ use std::ops::RangeInclusive;
 
 use datafusion::arrow::buffer::BooleanBuffer;
 
+use super::History;
 use super::column::NO_ROW;
 use super::stored::StoredRows;
+use super::stored::view::Column;
 use super::versions::TableVersions;
-use crate::change::{Change, Commit, Image, Op};
+use crate::change::{Cell, Change, Commit, Image, Op};
+use crate::schema::Table;
 
 /// Changes of one table, in the order in which they were recorded.
 #[derive(Clone, Debug)]
@@ -38,23 +41,31 @@ impl Written {
         self.commits.is_empty()
     }
 
-    /// A change, as a change of the table with this number.
-    pub fn change(&self, at: usize, table: usize) -> Change {
-        let op = self.ops[at];
-        let has = |yes: bool, rows: &StoredRows| yes.then(|| image(rows, at));
-        Change {
-            table,
-            op,
-            key: None,
-            before: has(matches!(op, Op::Update | Op::Delete), &self.before),
-            after: has(matches!(op, Op::Insert | Op::Update), &self.after),
-        }
+    /// The changes of the table, which has this number in its schema: each with its commit and its place in it.
+    pub fn changes<'a>(
+        &'a self,
+        table: &'a Table,
+        number: usize,
+    ) -> impl Iterator<Item = (Commit, u32, Change)> + 'a {
+        let (before, after) = (self.before.columns(table), self.after.columns(table));
+        (0..self.len()).map(move |at| {
+            let op = self.ops[at];
+            let change = Change {
+                table: number,
+                op,
+                key: None,
+                before: matches!(op, Op::Update | Op::Delete).then(|| image(&before, at)),
+                after: matches!(op, Op::Insert | Op::Update).then(|| image(&after, at)),
+            };
+            (self.commits[at], self.ordinals[at], change)
+        })
     }
 }
 
-fn image(rows: &StoredRows, at: usize) -> Image {
-    let known = (0..rows.width()).filter(|&column| rows.is_known(column, at));
-    known.map(|column| (column, rows.cell(column, at))).collect()
+fn image(columns: &[Column<'_>], at: usize) -> Image {
+    let cells = columns.iter().map(|column| column.cell(at));
+    let known = cells.enumerate().filter(|(_, cell)| *cell != Cell::Unknown);
+    known.collect()
 }
 
 impl TableVersions {
@@ -65,7 +76,8 @@ impl TableVersions {
         let after: Vec<u32> = events.iter().map(|event| event.after).collect();
         let mut images = [self.stored(&before), self.stored(&after)];
         for column in 0..self.columns.len() {
-            let is_key = self.table.primary_key.is_empty() || self.table.primary_key.contains(&column);
+            let is_key =
+                self.table.primary_key.is_empty() || self.table.primary_key.contains(&column);
             // An update names a column where it changed it.
             let kept = |at: usize| {
                 let both = before[at] != NO_ROW && after[at] != NO_ROW;
@@ -85,5 +97,19 @@ impl TableVersions {
             before,
             after,
         }
+    }
+}
+
+impl History {
+    /// The changes of a commit as they are written down, in the order in which they were recorded.
+    pub fn written_changes(&self, commit: Commit) -> Vec<Change> {
+        let mut found: Vec<(u32, Change)> = Vec::new();
+        for (number, versions) in self.tables.iter().enumerate() {
+            let written = versions.written(&(commit..=commit));
+            let changes = written.changes(&versions.table, number);
+            found.extend(changes.map(|(_, ordinal, change)| (ordinal, change)));
+        }
+        found.sort_by_key(|(ordinal, change)| (*ordinal, change.table));
+        found.into_iter().map(|(_, change)| change).collect()
     }
 }

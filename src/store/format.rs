@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::writer::now;
 use crate::change::Commit;
 use crate::schema::{Schema, Table};
 use crate::state::Origin;
@@ -64,8 +65,6 @@ pub struct Format {
     pub kind: Kind,
     /// Whether there was no snapshot at the beginning: rows may be met that no insert explains.
     pub partial_start: bool,
-    /// The position of the state that it began with.
-    pub first: Commit,
     /// The level of the fingerprints' tree at which snapshots are cut into chunks.
     pub chunk_level: u8,
     /// The tables.
@@ -74,15 +73,14 @@ pub struct Format {
 
 impl Format {
     /// A new store's.
-    pub fn new(source: &str, kind: Kind, schema: Schema, created: i64) -> Format {
+    pub fn new(source: &str, kind: Kind, schema: Schema, partial_start: bool) -> Format {
         Format {
             format: NAME.into(),
             version: VERSION,
-            created,
+            created: now(),
             source: source.into(),
             kind,
-            partial_start: false,
-            first: 0,
+            partial_start,
             chunk_level: 2,
             schema,
         }
@@ -103,7 +101,12 @@ impl Format {
         }
         let damaged = || {
             let range = (0, bytes.len() as u64);
-            StoreError::damaged(FORMAT, range, "it does not say what it should", "the whole store")
+            StoreError::damaged(
+                FORMAT,
+                range,
+                "it does not say what it should",
+                "the whole store",
+            )
         };
         let said: Version = serde_json::from_slice(bytes).map_err(|_| damaged())?;
         if said.format != NAME {

@@ -14,6 +14,11 @@ impl Hash {
         Hash(*blake3::hash(bytes).as_bytes())
     }
 
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hash of bytes in a context of its own (BLAKE3's key derivation), so that it is never the hash of a file.
     pub(super) fn derived(context: &str, bytes: &[u8]) -> Hash {
         Hash(blake3::derive_key(context, bytes))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chain::{Act, Chain, Sealed, Stretch};
-use super::format::{Format, SEGMENTS, SNAPSHOTS, manifest_path, segment_directory};
+use super::format::{SEGMENTS, SNAPSHOTS, manifest_path, segment_directory};
 use super::hash::Hash;
 use crate::change::Commit;
 
@@ -63,11 +63,8 @@ pub struct Covered {
 
 impl Ledger {
     /// What a chain adds up to.
-    pub fn of(chain: &Chain, format: &Format) -> Ledger {
-        let mut ledger = Ledger {
-            first: format.first,
-            ..Ledger::default()
-        };
+    pub fn of(chain: &Chain) -> Ledger {
+        let mut ledger = Ledger::default();
         for (seal, _, _) in &chain.seals {
             ledger.sealed = Some(seal.time);
             for path in &seal.removed {
@@ -99,6 +96,9 @@ impl Ledger {
                 rows,
                 fingerprint,
             } => {
+                if self.snapshots.is_empty() {
+                    self.first = *at;
+                }
                 let kept = Kept {
                     at: *at,
                     rows: *rows,
@@ -162,7 +162,10 @@ impl Ledger {
     /// What a file holds, in words.
     pub fn affects(&self, path: &str) -> String {
         let mut parts = path.split('/');
-        let stem = |name: &str| name.strip_suffix(".json").and_then(|n| n.parse::<Commit>().ok());
+        let stem = |name: &str| {
+            name.strip_suffix(".json")
+                .and_then(|n| n.parse::<Commit>().ok())
+        };
         match (parts.next(), parts.next(), parts.next()) {
             (Some(SEGMENTS), Some(range), file) => {
                 let of = match file.and_then(|file| file.split_once('-')) {

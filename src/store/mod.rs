@@ -24,6 +24,12 @@ mod error;
 mod format;
 mod hash;
 mod ledger;
+mod load;
+mod manifest;
+mod parquet;
+mod record;
+mod segment;
+mod snapshot;
 mod writer;
 
 use std::path::Path;
@@ -34,6 +40,8 @@ pub use error::{Damage, StoreError};
 pub use format::{FORMAT, Format, Kind, VERSION};
 pub use hash::Hash;
 pub use ledger::{Covered, Kept, Ledger, Live};
+pub use manifest::{Chunk, KeyBytes, Manifest, TableManifest};
+pub use record::{Recorded, Sealing};
 pub use writer::Writer;
 
 use chain::CHAIN_BYTES_MAX;
@@ -116,9 +124,14 @@ impl Store {
         if !sealed.holds(&bytes) {
             let range = sealed.differs_in(&bytes);
             let problem = "the bytes are not those that were sealed";
-            return Err(StoreError::damaged(FORMAT, range, problem, "the whole store"));
+            return Err(StoreError::damaged(
+                FORMAT,
+                range,
+                problem,
+                "the whole store",
+            ));
         }
-        let ledger = Ledger::of(&chain, &format);
+        let ledger = Ledger::of(&chain);
         Ok(Store {
             disk,
             format,
@@ -130,7 +143,10 @@ impl Store {
     /// Segments and snapshots that are there without a seal, or missing in spite of one: names only, nothing is read.
     fn wrong_names(&self) -> Result<Option<StoreError>, StoreError> {
         for place in [SEGMENTS, SNAPSHOTS] {
-            let entries = self.disk.list(place).map_err(StoreError::io("list", place))?;
+            let entries = self
+                .disk
+                .list(place)
+                .map_err(StoreError::io("list", place))?;
             for entry in entries {
                 let path = format!("{place}/{}", entry.name);
                 let below = format!("{path}/");
@@ -140,7 +156,10 @@ impl Store {
                     .is_some_and(|(file, _)| *file == path || file.starts_with(&below));
                 // What went leaves its directory behind for a moment.
                 let is_empty = || -> Result<bool, StoreError> {
-                    let inside = self.disk.list(&path).map_err(StoreError::io("list", &path))?;
+                    let inside = self
+                        .disk
+                        .list(&path)
+                        .map_err(StoreError::io("list", &path))?;
                     Ok(entry.is_directory && inside.is_empty())
                 };
                 if !known && !is_empty()? {
@@ -199,7 +218,12 @@ impl Store {
         }
         let range = sealed.differs_in(&bytes);
         let problem = "the bytes are not those that were sealed";
-        Err(StoreError::damaged(sealed.path.as_str(), range, problem, affects))
+        Err(StoreError::damaged(
+            sealed.path.as_str(),
+            range,
+            problem,
+            affects,
+        ))
     }
 }
 

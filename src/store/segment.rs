@@ -10,9 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, StringArray, UInt64Array,
 };
-use datafusion::arrow::datatypes::{
-    Field, Int8Type, Int64Type, Schema as ArrowSchema, UInt64Type,
-};
+use datafusion::arrow::datatypes::{Field, Int8Type, Int64Type, Schema as ArrowSchema, UInt64Type};
 
 use super::parquet;
 use crate::change::{Commit, Op, Transaction, TransactionMeta};
@@ -46,7 +44,12 @@ pub(super) fn encode_transactions(
     metas: &[(Commit, &TransactionMeta)],
 ) -> Result<Vec<u8>, Unreadable> {
     let text = |of: &dyn Fn(&TransactionMeta) -> Option<String>| -> ArrayRef {
-        Arc::new(metas.iter().map(|(_, meta)| of(meta)).collect::<StringArray>())
+        Arc::new(
+            metas
+                .iter()
+                .map(|(_, meta)| of(meta))
+                .collect::<StringArray>(),
+        )
     };
     let commits = metas.iter().map(|(commit, _)| i64::from(*commit));
     let arrays: [(&str, ArrayRef); 6] = [
@@ -54,11 +57,21 @@ pub(super) fn encode_transactions(
         ("lsn", text(&|meta| meta.lsn.clone())),
         (
             "xid",
-            Arc::new(metas.iter().map(|(_, meta)| meta.xid).collect::<UInt64Array>()),
+            Arc::new(
+                metas
+                    .iter()
+                    .map(|(_, meta)| meta.xid)
+                    .collect::<UInt64Array>(),
+            ),
         ),
         (
             "time",
-            Arc::new(metas.iter().map(|(_, meta)| meta.time).collect::<Int64Array>()),
+            Arc::new(
+                metas
+                    .iter()
+                    .map(|(_, meta)| meta.time)
+                    .collect::<Int64Array>(),
+            ),
         ),
         (
             "context",
@@ -69,7 +82,9 @@ pub(super) fn encode_transactions(
         ),
         ("snapshot", text(&|meta| meta.snapshot.clone())),
     ];
-    let fields = arrays.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+    let fields = arrays
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
     let schema = ArrowSchema::new(fields.collect::<Vec<_>>());
     let arrays = arrays.iter().map(|(_, array)| Arc::clone(array)).collect();
     let batch = RecordBatch::try_new(Arc::new(schema), arrays)?;
@@ -85,12 +100,12 @@ pub(super) fn decode_transactions(bytes: Vec<u8>) -> Result<Vec<Transaction>, Un
         let int = |at: usize| column(at)?.as_primitive_opt::<Int64Type>().ok_or_else(odd);
         let text = |at: usize| column(at)?.as_string_opt::<i32>().ok_or_else(odd);
         let (commits, times) = (int(0)?, int(3)?);
-        let xids = column(2)?.as_primitive_opt::<UInt64Type>().ok_or_else(odd)?;
+        let xids = column(2)?
+            .as_primitive_opt::<UInt64Type>()
+            .ok_or_else(odd)?;
         let (lsns, contexts, snapshots) = (text(1)?, text(4)?, text(5)?);
         for at in 0..batch.num_rows() {
-            let word = |array: &StringArray| {
-                array.is_valid(at).then(|| array.value(at).to_owned())
-            };
+            let word = |array: &StringArray| array.is_valid(at).then(|| array.value(at).to_owned());
             let context = word(contexts).map(|text| serde_json::from_str(&text));
             out.push(Transaction {
                 commit: Commit::try_from(commits.value(at)).map_err(|_| odd())?,
@@ -135,7 +150,9 @@ pub(super) fn encode_changes(table: &Table, written: &Written) -> Result<Vec<u8>
             arrays.push((name, Arc::clone(array)));
         }
     }
-    let fields = arrays.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true));
+    let fields = arrays
+        .iter()
+        .map(|(name, array)| Field::new(name, array.data_type().clone(), true));
     let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
     let arrays = arrays.into_iter().map(|(_, array)| array).collect();
     let blooms: Vec<String> = table
@@ -143,20 +160,33 @@ pub(super) fn encode_changes(table: &Table, written: &Written) -> Result<Vec<u8>
         .iter()
         .flat_map(|name| [format!("before_{name}"), format!("after_{name}")])
         .collect();
-    Ok(parquet::encode(&RecordBatch::try_new(schema, arrays)?, &blooms)?)
+    Ok(parquet::encode(
+        &RecordBatch::try_new(schema, arrays)?,
+        &blooms,
+    )?)
 }
 
 /// The changes of a table's file, in parts.
 pub(super) fn decode_changes(table: &Table, bytes: Vec<u8>) -> Result<Vec<Written>, Unreadable> {
-    parquet::decode(bytes)?.map(|batch| part(table, &batch?)).collect()
+    parquet::decode(bytes)?
+        .map(|batch| part(table, &batch?))
+        .collect()
 }
 
 fn part(table: &Table, batch: &RecordBatch) -> Result<Written, Unreadable> {
     let column = |at: usize| batch.columns().get(at).ok_or_else(odd);
     let int = |at: usize| column(at)?.as_primitive_opt::<Int64Type>().ok_or_else(odd);
     let number = |value: &i64| u32::try_from(*value).map_err(|_| odd());
-    let commits = int(0)?.values().iter().map(number).collect::<Result<_, _>>()?;
-    let ordinals = int(1)?.values().iter().map(number).collect::<Result<_, _>>()?;
+    let commits = int(0)?
+        .values()
+        .iter()
+        .map(number)
+        .collect::<Result<_, _>>()?;
+    let ordinals = int(1)?
+        .values()
+        .iter()
+        .map(number)
+        .collect::<Result<_, _>>()?;
     let ops = column(2)?.as_primitive_opt::<Int8Type>().ok_or_else(odd)?;
     let op = |op: &i8| {
         let at = usize::try_from(*op).map_err(|_| odd())?;
@@ -168,7 +198,11 @@ fn part(table: &Table, batch: &RecordBatch) -> Result<Written, Unreadable> {
         let mut columns: Vec<usize> = (next..next + table.columns.len()).collect();
         next += table.columns.len();
         let schema = batch.schema();
-        if schema.fields().get(next).is_some_and(|field| field.name() == marks) {
+        if schema
+            .fields()
+            .get(next)
+            .is_some_and(|field| field.name() == marks)
+        {
             columns.push(next);
             next += 1;
         }

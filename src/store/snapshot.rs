@@ -38,7 +38,8 @@ impl Writer {
         let known = self.store().object_paths()?;
         let put = |(sealed, bytes): File| {
             let path = sealed.path.clone();
-            let is_new = |staged: &BTreeMap<_, _>| !known.contains(&path) && !staged.contains_key(&path);
+            let is_new =
+                |staged: &BTreeMap<_, _>| !known.contains(&path) && !staged.contains_key(&path);
             let mut all = staged.lock().expect("no holder panics");
             if !is_new(&all) {
                 return Ok(());
@@ -50,7 +51,10 @@ impl Writer {
         };
         let earlier = self.store().ledger().snapshots.range(..at).next_back();
         let manifest = match earlier {
-            Some((&from, _)) => self.store().next(&self.store().manifest(from)?, history, at, &put)?,
+            Some((&from, _)) => {
+                self.store()
+                    .next(&self.store().manifest(from)?, history, at, &put)?
+            }
             None => all(history, at, self.store().format().chunk_level, &put)?,
         };
         let mut staged: Vec<Staged> = staged
@@ -170,7 +174,11 @@ pub(super) fn all(
         let chunks = parallel(cuts.len(), chunk)?;
         Ok(table_manifest(table, level, chunks))
     });
-    Ok(finish(history, at, tables.collect::<Result<_, StoreError>>()?))
+    Ok(finish(
+        history,
+        at,
+        tables.collect::<Result<_, StoreError>>()?,
+    ))
 }
 
 fn finish(history: &History, at: Commit, tables: Vec<TableManifest>) -> Manifest {
@@ -190,9 +198,13 @@ fn finish(history: &History, at: Commit, tables: Vec<TableManifest>) -> Manifest
 }
 
 fn table_manifest(table: &Table, level: u8, chunks: Vec<Chunk>) -> TableManifest {
-    let nodes = chunks
-        .iter()
-        .map(|chunk| (Print::from_bytes(*chunk.print.as_bytes()), chunk.height, chunk.rows));
+    let nodes = chunks.iter().map(|chunk| {
+        (
+            Print::from_bytes(*chunk.print.as_bytes()),
+            chunk.height,
+            chunk.rows,
+        )
+    });
     TableManifest {
         table: table.name.to_string(),
         rows: chunks.iter().map(|chunk| chunk.rows).sum(),
@@ -319,12 +331,17 @@ pub(super) fn parallel<T: Send>(
                         // The others end with what they are at.
                         next.store(jobs, Ordering::Relaxed);
                     }
-                    done.lock().expect("no holder panics").insert(number, result);
+                    done.lock()
+                        .expect("no holder panics")
+                        .insert(number, result);
                 }
             });
         }
     });
-    done.into_inner().expect("no holder panics").into_values().collect()
+    done.into_inner()
+        .expect("no holder panics")
+        .into_values()
+        .collect()
 }
 
 /// Rows that went or came, by the chunk of the snapshot before to which their keys belong.
@@ -341,7 +358,9 @@ impl Placed {
         let keys = Keys::of(&versions.table, &rows);
         let mut places: HashMap<usize, Vec<u32>> = HashMap::new();
         for (row, key) in (0u32..).zip(keys.iter()) {
-            let above = old.chunks.partition_point(|chunk| chunk.from.0.as_slice() <= key);
+            let above = old
+                .chunks
+                .partition_point(|chunk| chunk.from.0.as_slice() <= key);
             places.entry(above.saturating_sub(1)).or_default().push(row);
         }
         Placed { rows, keys, places }
@@ -418,14 +437,15 @@ impl Next<'_> {
         let keys = Keys::of(self.table, rows);
         let mut by_key: HashMap<&[u8], Vec<u32>> = HashMap::new();
         for &row in gone {
-            by_key.entry(self.gone.keys.get(row as usize)).or_default().push(row);
+            by_key
+                .entry(self.gone.keys.get(row as usize))
+                .or_default()
+                .push(row);
         }
         let mut left = Vec::with_capacity(rows.len());
         for (row, key) in (0u32..).zip(keys.iter()) {
-            let same = |gone: &u32| {
-                let gone = self.gone.rows.take(&[*gone]);
-                rows.take(&[row]).is_same(&gone, self.table)
-            };
+            let same =
+                |gone: &u32| rows.same(row as usize, &self.gone.rows, *gone as usize, self.table);
             let found = by_key.get_mut(key).and_then(|gone| {
                 let at = gone.iter().position(same)?;
                 Some(gone.swap_remove(at))

@@ -1,6 +1,6 @@
 //! Writing a store: files are put down unsealed, then one line of the chain makes them part of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,10 +50,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::open`].
-    pub fn on(
-        disk: Arc<dyn Disk>,
-        format: impl FnOnce() -> Format,
-    ) -> Result<Writer, StoreError> {
+    pub fn on(disk: Arc<dyn Disk>, format: impl FnOnce() -> Format) -> Result<Writer, StoreError> {
         let lock = disk.lock(&owner()).map_err(|error| match error {
             LockError::Held(owner) => StoreError::Locked(owner),
             LockError::Io(error) => StoreError::io("lock", super::disk::LOCK)(error),
@@ -109,7 +106,9 @@ impl Writer {
         for path in &removed {
             shift(disk, path, &unsealed(path))?;
         }
-        let gone = removed.iter().flat_map(|path| [path.clone(), unsealed(path)]);
+        let gone = removed
+            .iter()
+            .flat_map(|path| [path.clone(), unsealed(path)]);
         sync_above(disk, gone)?;
         let number = self.store.chain.seals.len() as u64 + 1;
         let seal = Seal {
@@ -130,18 +129,21 @@ impl Writer {
         for path in &places {
             shift(disk, &unsealed(path), path)?;
         }
-        let moved = places.iter().flat_map(|path| [path.clone(), unsealed(path)]);
+        let moved = places
+            .iter()
+            .flat_map(|path| [path.clone(), unsealed(path)]);
         sync_above(disk, moved)?;
         for path in &seal.removed {
             let path = unsealed(path);
-            disk.remove(&path).map_err(StoreError::io("remove", &path))?;
+            disk.remove(&path)
+                .map_err(StoreError::io("remove", &path))?;
         }
         self.store.ledger = {
             let chain = Arc::make_mut(&mut self.store.chain);
             let from = chain.whole;
             chain.whole += line.len() as u64;
             chain.seals.push((seal, hash, from));
-            Ledger::of(chain, &self.store.format)
+            Ledger::of(chain)
         };
         self.failed = false;
         Ok(())
@@ -166,7 +168,9 @@ fn owner() -> String {
 /// The time in microseconds since the epoch.
 pub(super) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }
 
 /// Whether a directory has nothing in it but what the beginning of a store leaves behind.
@@ -223,7 +227,7 @@ fn recover(disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
     let objects = if left.iter().any(|(path, _)| is_object(path)) {
         store.object_paths()?
     } else {
-        BTreeSet::new()
+        HashSet::new()
     };
     let mut moved = Vec::new();
     for (path, _) in left {
@@ -238,7 +242,8 @@ fn recover(disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
             shift(disk.as_ref(), &path, place)?;
             moved.extend([path.clone(), place.to_owned()]);
         } else {
-            disk.remove(&path).map_err(StoreError::io("remove", &path))?;
+            disk.remove(&path)
+                .map_err(StoreError::io("remove", &path))?;
         }
     }
     sync_above(disk.as_ref(), moved)?;
@@ -297,10 +302,7 @@ fn make_directory(disk: &dyn Disk, path: &str) -> Result<(), StoreError> {
 }
 
 /// Syncs the directories of paths, and those above them.
-fn sync_above(
-    disk: &dyn Disk,
-    paths: impl IntoIterator<Item = String>,
-) -> Result<(), StoreError> {
+fn sync_above(disk: &dyn Disk, paths: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
     let mut directories = BTreeSet::new();
     for path in paths {
         let mut directory = directory_of(&path);

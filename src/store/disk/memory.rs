@@ -257,7 +257,8 @@ impl Disk for Memory {
             let mut state = self.whole()?;
             let number = *state.names.get(path).ok_or_else(missing)?;
             let file = state.files.entry(number).or_default();
-            file.bytes.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+            file.bytes
+                .truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
             number
         };
         self.sync(number)
@@ -366,7 +367,9 @@ mod tests {
         for seed in 0..200u64 {
             let mut state = seed;
             let mut random = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 state >> 33
             };
             let disk = Memory::new();
