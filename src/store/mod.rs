@@ -30,6 +30,7 @@ mod parquet;
 mod record;
 mod segment;
 mod snapshot;
+pub mod verify;
 mod writer;
 
 use std::path::Path;

@@ -24,8 +24,8 @@ use crate::state::{
 /// A chunk's file before it is written.
 type File = (Sealed, Vec<u8>);
 
-/// Takes chunks as they are made.
-type Put<'a> = &'a (dyn Fn(File) -> Result<(), StoreError> + Sync);
+/// Takes chunks' files as they are made.
+pub(super) type Put<'a> = &'a (dyn Fn(File) -> Result<(), StoreError> + Sync);
 
 impl Writer {
     /// Makes a snapshot of a history's state: from the store's last one before it where there is one, else of all rows.
@@ -53,9 +53,9 @@ impl Writer {
         let manifest = match earlier {
             Some((&from, _)) => {
                 self.store()
-                    .next(&self.store().manifest(from)?, history, at, &put)?
+                    .next(&self.store().manifest(from)?, history, at, Some(&put))?
             }
-            None => all(history, at, self.store().format().chunk_level, &put)?,
+            None => all(history, at, self.store().format().chunk_level, Some(&put))?,
         };
         let mut staged: Vec<Staged> = staged
             .into_inner()
@@ -117,13 +117,14 @@ impl Store {
         })
     }
 
-    /// The snapshot at a later position, from one before it and the history between them. Chunks that changed are handed to `put`.
+    /// The snapshot at a later position, from one before it and the history between them. The files of chunks that changed are
+    /// handed to `put`; without it none are made.
     pub(super) fn next(
         &self,
         before: &Manifest,
         history: &History,
         at: Commit,
-        put: Put<'_>,
+        put: Option<Put<'_>>,
     ) -> Result<Manifest, StoreError> {
         let level = self.format().chunk_level;
         let tables = history.tables.iter().zip(&before.tables);
@@ -152,7 +153,7 @@ pub(super) fn all(
     history: &History,
     at: Commit,
     level: u8,
-    put: Put<'_>,
+    put: Option<Put<'_>>,
 ) -> Result<Manifest, StoreError> {
     let tables = history.tables.iter().map(|versions| {
         let table = &versions.table;
@@ -257,7 +258,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn chunk(self, put: Put<'_>) -> Result<Chunk, StoreError> {
+    fn chunk(self, put: Option<Put<'_>>) -> Result<Chunk, StoreError> {
         let Run {
             table,
             rows,
@@ -269,23 +270,28 @@ impl Run<'_> {
         let [node] = found.as_slice() else {
             unreachable!("rows are cut into nodes")
         };
-        let bytes = encode(table, rows).map_err(|error| {
-            let path = table.name.short();
-            StoreError::io("encode rows of", &path)(std::io::Error::other(error.to_string()))
-        })?;
-        let hash = Hash::of(&bytes);
-        let path = super::format::object_path(&hash.to_string());
-        let sealed = Sealed::of(path, &bytes);
-        let chunk = Chunk {
+        let mut chunk = Chunk {
             from,
             rows: rows.len() as u64,
             height: node.height,
             print: Hash::from(*node.print.as_bytes()),
             unknown: rows.has_unknown(),
-            object: hash,
-            bytes: sealed.bytes,
-            blocks: sealed.blocks.clone(),
+            object: Hash::from([0; 32]),
+            bytes: 0,
+            blocks: Vec::new(),
         };
+        let Some(put) = put else {
+            return Ok(chunk);
+        };
+        let bytes = encode(table, rows).map_err(|error| {
+            let path = table.name.short();
+            StoreError::io("encode rows of", &path)(std::io::Error::other(error.to_string()))
+        })?;
+        chunk.object = Hash::of(&bytes);
+        let path = super::format::object_path(&chunk.object.to_string());
+        let sealed = Sealed::of(path, &bytes);
+        chunk.bytes = sealed.bytes;
+        chunk.blocks.clone_from(&sealed.blocks);
         put((sealed, bytes))?;
         Ok(chunk)
     }
@@ -379,7 +385,7 @@ struct Next<'a> {
     old: &'a TableManifest,
     gone: Placed,
     come: Placed,
-    put: Put<'a>,
+    put: Option<Put<'a>>,
 }
 
 impl Next<'_> {
