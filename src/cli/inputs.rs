@@ -50,7 +50,9 @@ pub(super) fn rule_paths(
     };
     Err(output::wrong_argument(
         &format!("no rules: {looked}"),
-        Some("name a rule file or directory with --rules PATH, or write `rules: PATH` into firstbad.yaml"),
+        Some(
+            "name a rule file or directory with --rules PATH, or write `rules: PATH` into firstbad.yaml",
+        ),
     ))
 }
 
@@ -117,9 +119,10 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
         SourceError::Tool { message, hint } => output::missing_tool(message, hint),
-        SourceError::Io { path, source } => {
-            output::world(&format!("cannot read {}", output::mask().path(path).display()), source)
-        }
+        SourceError::Io { path, source } => output::world(
+            &format!("cannot read {}", output::mask().path(path).display()),
+            source,
+        ),
     }
 }
 

@@ -58,7 +58,11 @@ impl Source {
     pub(super) fn of(config: &Config) -> Option<Self> {
         let shown: Vec<&str> = config.source.iter().map(Text::shown).collect();
         (!config.source.is_empty()).then(|| Source {
-            arguments: config.source.iter().map(|text| text.value().to_owned()).collect(),
+            arguments: config
+                .source
+                .iter()
+                .map(|text| text.value().to_owned())
+                .collect(),
             shown: shown.join(" "),
             given: Vec::new(),
         })
