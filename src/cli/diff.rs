@@ -24,6 +24,9 @@ const ROWS_SHOWN: usize = 10;
 
 /// Arguments of `firstbad diff`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "firstbad diff [OPTIONS] [SOURCE] <A> <B>\n       firstbad diff [OPTIONS] <SOURCE> <SOURCE>"
+)]
 pub(super) struct DiffArgs {
     /// A history directory, a directory of table files, or a data file; left out, with two positions, the source of firstbad.yaml
     #[arg(value_name = "SOURCE")]

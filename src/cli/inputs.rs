@@ -56,6 +56,12 @@ pub(super) fn rule_paths(
     ))
 }
 
+/// The store of commands that keep one: the one that was given, else that of the file, else `.firstbad` beside the file or here.
+#[expect(dead_code, reason = "for the commands that fill a store and prove it")]
+pub(super) fn store(given: Option<PathBuf>, config: &Config) -> PathBuf {
+    config.store_or(given)
+}
+
 /// Rules and what is wrong with their files.
 pub(super) fn load_rules(paths: &[PathBuf]) -> (Vec<Rule>, Vec<Diagnostic>) {
     let (mut rules, found) = file::load(paths);

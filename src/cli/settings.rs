@@ -104,7 +104,7 @@ fn probe(source: &Source, config: &Config) -> Result<(), Stop> {
     existing(&config.source)?;
     match (source::probe(&source.arguments), config.source.first()) {
         (Err(SourceError::Argument { message, hint }), Some(first)) => {
-            let wrong = first.span().error(message).with_hint(hint);
+            let wrong = first.error(message).with_hint(hint);
             Err(output::wrong_input(&[wrong], 0))
         }
         (Err(error), _) => Err(super::inputs::source_error(&error, 0)),
@@ -124,7 +124,7 @@ pub(super) fn existing(paths: &[Text]) -> Result<(), Stop> {
         .filter(is_missing)
         .map(|text| {
             let message = format!("there is no `{}`", text.shown());
-            let wrong = text.span().error(message);
+            let wrong = text.error(message);
             wrong.with_hint("paths are relative to the directory of this file")
         })
         .collect();
@@ -132,10 +132,4 @@ pub(super) fn existing(paths: &[Text]) -> Result<(), Stop> {
         true => Ok(()),
         false => Err(output::wrong_input(&wrong, 0)),
     }
-}
-
-/// The store of commands that keep one: the one that was given, else that of the file, else `.firstbad` beside the file or here.
-#[expect(dead_code, reason = "for the commands that fill a store and prove it")]
-pub(super) fn store(given: Option<PathBuf>, config: &Config) -> PathBuf {
-    config.store_or(given)
 }

@@ -1,7 +1,7 @@
 //! `firstbad sql SOURCE QUERY`: any query on the state at a position, on the changes, and across positions.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -47,6 +47,11 @@ pub(super) struct SqlArgs {
 }
 
 pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome {
+    if arguments.source.is_empty() && Path::new(&arguments.query).exists() {
+        let message = format!("`{}` is a source: the query is missing", arguments.query);
+        let hint = "write the query behind it, as one word: 'select …'";
+        return Err(output::wrong_argument(&message, Some(hint)));
+    }
     let source = settings::source(&arguments.source, config)?;
     if arguments.format == Format::Parquet && arguments.output.is_none() {
         return Err(output::wrong_argument(

@@ -118,6 +118,11 @@ impl Text {
         &self.shown
     }
 
+    /// An error at its place. A line with a password in a URL is not shown.
+    pub fn error(&self, message: impl Into<String>) -> Diagnostic {
+        read::without_password(self.span.error(message))
+    }
+
     /// Where it stands in the file.
     pub fn span(&self) -> &Span {
         &self.span

@@ -92,7 +92,17 @@ pub(super) fn config(
         return Ok(config);
     }
     tidy(&mut wrong);
-    Err(wrong)
+    Err(wrong.into_iter().map(without_password).collect())
+}
+
+/// The same message without its line where that may hold a password: `://user:password@host`, or `?password=…`.
+pub(super) fn without_password(mut problem: Diagnostic) -> Diagnostic {
+    let may_hold = |line: &String| {
+        let after = line.split_once("://").map(|(_, after)| after);
+        after.is_some_and(|after| after.contains('@') || after.contains('='))
+    };
+    problem.source_line = problem.source_line.filter(|line| !may_hold(line));
+    problem
 }
 
 /// True for a line on which `${` is met by YAML before it is met by us.

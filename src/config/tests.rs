@@ -243,6 +243,15 @@ fn the_value_of_a_variable_is_in_no_message() {
             assert!(!mistake.contains("`7"), "{mistake}");
         }
     }
+    for text in [
+        "sorce: postgres://u:s3cr3t-hunter2@h/db",
+        "source: ['postgres://h/db?password=s3cr3t-hunter2', '']",
+    ] {
+        assert_eq!(mistakes(text).len(), 1);
+    }
+    let literal = good("source: postgres://u:s3cr3t-hunter2@h/db");
+    let shown = render(&[literal.source[0].error("no")], false);
+    assert!(!shown.contains(SECRET), "{shown}");
     let config = good("source: postgres://u:${SECRET}@h/db\nstore: ${DIR}");
     let debug = format!("{config:?} {:?} {}", config.mask(), config.source[0]);
     assert!(!debug.contains(SECRET), "{debug}");

@@ -161,6 +161,9 @@ fn without_a_source_both_ways_are_named() {
         place.run(arguments).refused(&["no source was named"]);
     }
     place.run(&["sql"]).exits(2).warns(&["<QUERY>"]);
+    place
+        .run(&["sql", "d"])
+        .refused(&["`d` is a source: the query is missing"]);
     place.run(&["diff", "#0", "#1"]).exits(2);
     place.run(&["diff", "d"]).exits(2);
 }
