@@ -88,11 +88,11 @@ pub(super) fn source(given: &[String], config: &Config) -> Result<Source, Stop> 
 fn no_source(config: &Config) -> Stop {
     let hint = match &config.file {
         Some(file) => format!(
-            "name one on the command line, or write `source: PATH` into {}",
+            "name SOURCE on the command line, or write `source: PATH` into {}",
             file.display()
         ),
         None => format!(
-            "name one on the command line, or write `source: PATH` into {} in this directory",
+            "name SOURCE on the command line, or write `source: PATH` into {} in this directory",
             config::FILE_NAME
         ),
     };

@@ -49,8 +49,8 @@ pub(super) struct SqlArgs {
 pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome {
     if arguments.source.is_empty() && Path::new(&arguments.query).exists() {
         let message = format!("`{}` is a source: the query is missing", arguments.query);
-        let hint = "write the query behind it, as one word: 'select …'";
-        return Err(output::wrong_argument(&message, Some(hint)));
+        let hint = format!("write `firstbad sql {} <QUERY>`", arguments.query);
+        return Err(output::wrong_argument(&message, Some(&hint)));
     }
     let source = settings::source(&arguments.source, config)?;
     if arguments.format == Format::Parquet && arguments.output.is_none() {

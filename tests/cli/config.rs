@@ -153,7 +153,7 @@ fn without_a_source_both_ways_are_named() {
     for arguments in commands {
         place.run(arguments).refused(&[
             "error: no source was named",
-            "name one on the command line, or write `source: PATH` into firstbad.yaml",
+            "name SOURCE on the command line, or write `source: PATH` into firstbad.yaml",
         ]);
     }
     place.write("firstbad.yaml", "store: kept\n");
