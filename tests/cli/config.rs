@@ -106,16 +106,25 @@ fn rules_are_taken_from_the_flag_the_file_the_source_and_here() {
 
 #[test]
 fn limits_are_taken_from_the_flag_and_the_file() {
-    // Nothing can be judged in a microsecond, so the limit of the file is what stops it.
-    let place = place("source: d\nlimits: {rule_timeout: 1ms, memory: 1}\n");
-    let ran = place.check(&[]).exits(4);
-    assert_eq!(ran.rule("bad")["verdict"], "unknown", "{}", ran.out);
-    let flags = ["--rule-timeout", "60s", "--memory-limit", "1GiB"];
-    let ran = place.check(&flags).exits(1);
-    assert_eq!(ran.rule("bad")["verdict"], "violated");
+    let endless =
+        "with recursive r as (select 1 as n union all select n + 1 from r) select count(*) from r";
+    let sorted = "select id from t order by a, id";
+    let place = place("source: d\nlimits: {rule_timeout: 200ms}\n");
+    let ran = place.run(&["sql", endless]).exits(4);
+    ran.warns(&["it took longer than 0.2 s"]);
+    let ran = place.run(&["sql", endless, "--rule-timeout", "300ms"]);
+    ran.exits(4).warns(&["it took longer than 0.3 s"]);
+    place.write("firstbad.yaml", "source: d\nlimits: {memory: 1}\n");
+    place.run(&["sql", sorted]).exits(4).warns(&["memory"]);
+    let flags = ["--memory-limit", "1GiB", "--rule-timeout", "50s"];
+    place.run(&[&["sql", sorted], &flags[..]].concat()).exits(0);
     // What differs from the file is repeated in commands to run next.
     let ran = place.run(&[&["check"], &flags[..]].concat()).exits(1);
-    ran.says(&["firstbad bisect --rule bad --rule-timeout 60s --memory-limit 1073741824\n"]);
+    ran.says(&["firstbad bisect --rule bad --rule-timeout 50s --memory-limit 1073741824\n"]);
+    let same = "source: d\nlimits: {rule_timeout: 50s, memory: 1GiB}\n";
+    place.write("firstbad.yaml", same);
+    let ran = place.run(&["check", "--rule-timeout", "50s"]).exits(1);
+    ran.says(&["firstbad bisect --rule bad\n"]);
 }
 
 #[test]
