@@ -77,6 +77,9 @@ pub mod timeline;
 // Multi-version tables: the state, the changes and the writes at any position, and the lifetimes of rows.
 pub mod state;
 
+// Histories that last: segments, snapshots and the chain that vouches for every byte.
+pub mod store;
+
 // What bad writes have in common that good ones have not, guarded against chance.
 pub mod factors;
 
