@@ -73,6 +73,7 @@ pub(super) fn run(arguments: &DiffArgs, verbose: u8) -> Outcome {
                 let resolved = history.resolve(text, arguments.now).map_err(|reason| {
                     output::wrong_argument(&format!("{which}: {reason}"), None)
                 })?;
+                inputs::seen(history, text, resolved.position)?;
                 Ok(state(&arguments.source, history, resolved.position))
             };
             let (first, second) = (state(&arguments.a, "A")?, state(b, "B")?);

@@ -65,7 +65,7 @@ pub struct History {
     /// Attributes of the known commits: of `first + i + 1` where there are no gaps, else see [`History::commits`].
     pub transactions: Vec<TransactionMeta>,
     /// Commits that were not seen one by one, in order.
-    pub gaps: Vec<Gap>,
+    gaps: Vec<Gap>,
     /// How many commits are missing from `transactions` because of each gap and those before it.
     skipped: Vec<Commit>,
     /// Where the transactions come from.
