@@ -88,6 +88,13 @@ impl AtArgs {
         self.named(history, "--at", &self.at)
     }
 
+    /// The first commit that does not lie before what `--since` names.
+    pub(super) fn since(&self, history: &History, text: &str) -> Result<u32, Stop> {
+        history
+            .since(text, self.now)
+            .map_err(|reason| output::wrong_argument(&format!("--since: {reason}"), None))
+    }
+
     /// The position that another argument names.
     pub(super) fn named(
         &self,

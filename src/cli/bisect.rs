@@ -202,6 +202,7 @@ fn one_rule(
     options: &Options,
 ) -> Result<Found, JudgeError> {
     let rule: &Rule = &prepared.rule;
+    let prepared = &prepared.counting_since(range.since);
     let range = Range {
         since: range.since.max(prepared.since()),
         ..range.clone()
@@ -250,17 +251,20 @@ fn with_keys(prepared: Vec<Prepared>, range: &Range) -> Result<Vec<Prepared>, St
 
 /// The range that the arguments name.
 fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
-    let resolve = |flag: &str, text: &str| arguments.place.named(history, flag, text);
+    let position = |flag: &str, text: &str| {
+        let position = arguments.place.named(history, flag, text)?.position;
+        inputs::seen(history, text, position).map(|()| position)
+    };
     let bad = match &arguments.bad {
-        Some(text) => resolve("--bad", text)?.position,
-        None => arguments.place.resolve(history)?.position,
+        Some(text) => position("--bad", text)?,
+        None => position("--at", &arguments.place.at)?,
     };
     let good = match &arguments.good {
-        Some(text) => resolve("--good", text)?.position,
+        Some(text) => position("--good", text)?,
         None => 0,
     };
     let since = match &arguments.since {
-        Some(text) => resolve("--since", text)?.first_at_or_after,
+        Some(text) => arguments.place.since(history, text)?,
         None => 0,
     };
     if good > bad || (good == bad && arguments.good.is_some()) {
@@ -292,7 +296,7 @@ fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectRe
     BisectReport {
         source: asked.source.shown.clone(),
         at: bisect::position(history, range.bad),
-        good: range.good,
+        good: range.good.max(history.first),
         found: Vec::new(),
         counts: [0; 3],
         expired: Vec::new(),

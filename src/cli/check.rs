@@ -100,7 +100,9 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
 
 /// What the state is and takes, for those who want to know.
 fn state_notes(history: &History, position: Commit) -> String {
-    let fingerprint = match history.state_fingerprint(position) {
+    let known = history.unseen_at(position).is_none();
+    let fingerprint = known.then(|| history.state_fingerprint(position));
+    let fingerprint = match fingerprint.flatten() {
         Some(fingerprint) => format!("note: fingerprint of the state: {fingerprint}\n"),
         None => String::new(),
     };

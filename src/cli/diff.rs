@@ -98,6 +98,7 @@ fn positions(arguments: &DiffArgs, source: &Source, (a, b): (&str, &str), verbos
         let resolved = history
             .resolve(text, arguments.now)
             .map_err(|reason| output::wrong_argument(&format!("{which}: {reason}"), None))?;
+        inputs::seen(history, text, resolved.position)?;
         Ok(state(source, history, resolved.position))
     };
     let (first, second) = (state(a, "A")?, state(b, "B")?);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{self, Source};
-use super::{Stop, output};
+use super::{Stop, exit, output};
 use crate::config::{Config, Text, parse_size};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, file};
@@ -141,6 +141,22 @@ pub(super) fn at(history: &History, position: u32) -> At {
         commit: Some(position),
         meta: history.meta(position).cloned().unwrap_or_default(),
     }
+}
+
+/// Stops when a position lies in a gap: the state there is not known.
+pub(super) fn seen(history: &History, named: &str, position: u32) -> Result<(), Stop> {
+    let Some(gap) = history.unseen_at(position) else {
+        return Ok(());
+    };
+    let named = crate::escape::terminal(named);
+    let hint = format!("#{} and #{} are known", gap.before(), gap.to);
+    output::note(&format!(
+        "error: the state at {named} is not known: {}\n  help: {hint}\n",
+        gap.hidden()
+    ));
+    Err(Stop {
+        code: exit::UNKNOWN,
+    })
 }
 
 /// A time argument in microseconds.
