@@ -30,6 +30,7 @@ mod parquet;
 mod record;
 mod segment;
 mod snapshot;
+mod tidy;
 pub mod verify;
 mod writer;
 
@@ -43,6 +44,7 @@ pub use hash::Hash;
 pub use ledger::{Covered, Kept, Ledger, Live};
 pub use manifest::{Chunk, KeyBytes, Manifest, TableManifest};
 pub use record::{Recorded, Sealing};
+pub use tidy::{Dropped, Retention};
 pub use writer::Writer;
 
 use chain::CHAIN_BYTES_MAX;

@@ -68,6 +68,7 @@ impl Writer {
             at,
             rows: manifest.rows(),
             fingerprint: manifest.fingerprint,
+            time: history.now_at(at),
         };
         self.seal(act, staged, Vec::new())?;
         Ok(written)
