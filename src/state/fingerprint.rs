@@ -249,13 +249,24 @@ mod tests {
         assert_eq!(one, of(ddl, &[row(3, 4), row(1, 2), row(1, 2)]));
         assert_ne!(one, of(ddl, &rows[..2]));
         assert_ne!(one, of(ddl, &[row(3, 4), row(3, 4), row(1, 2)]));
-        // The order of columns says nothing, their names and types do; the table's name and keys do not.
+        // The order of columns says nothing, their names and types do; the table's name does not, its key does.
         let swapped = [row(2, 1), row(4, 3), row(2, 1)];
         assert_eq!(one, of("create table u (b integer, a integer);", &swapped));
         assert_ne!(one, of(ddl, &swapped));
         assert_ne!(one, of("create table t (a integer, c integer);", &rows));
         assert_ne!(one, of("create table t (a integer, b bigint);", &rows));
         assert_ne!(of(ddl, &[]), of("create table t (a integer);", &[]));
+        let keyed =
+            |key: &str| format!("create table t (a integer, b integer, primary key ({key}));");
+        let keys = ["a", "b", "a, b", "b, a"].map(|key| of(&keyed(key), &rows));
+        assert!(keys.iter().all(|other| *other != one) && keys[2] != keys[3]);
+        let by = |ddl: &str, key: &[&str]| {
+            let key: Vec<String> = key.iter().map(|name| (*name).to_owned()).collect();
+            history(ddl, &rows).tables[0].fingerprint_by(&key, 0)
+        };
+        assert_eq!(by(ddl, &["b", "a"]), Some(keys[3]));
+        assert_eq!(by(&keyed("a"), &[]), Some(one));
+        assert_eq!(by(ddl, &["c"]), None);
         let texts = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
         let ddl = "create table t (a text, b text);";
         assert_ne!(of(ddl, &[texts("ab", "c")]), of(ddl, &[texts("a", "bc")]));

@@ -438,9 +438,10 @@ fn check(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<(), Malfo
         (Values::Int(values), DataType::Int32) => {
             held().all(|row| i32::try_from(values[row]).is_ok())
         }
-        (Values::Decimal(values, _), _) => {
+        (Values::Decimal(values, scale), _) => {
             let limit = 10u128.pow(u32::from(DECIMAL_DIGITS_MAX));
-            held().all(|row| values[row].unsigned_abs() < limit)
+            let fits = |row: usize| values[row].unsigned_abs() < limit;
+            *scale <= DECIMAL_DIGITS_MAX && held().all(fits)
         }
         (Values::Time(values), _) => held().all(|row| (0..=TIME_MAX).contains(&values[row])),
         (Values::List(values), _) => {
@@ -455,4 +456,4 @@ fn check(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<(), Malfo
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -469,7 +469,7 @@ impl TableVersions {
     }
 
     /// Live rows whose identity is that of the cells.
-    fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
+    pub(super) fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
         let same = |row: u32| {
             self.identity
                 .iter()
@@ -479,11 +479,10 @@ impl TableVersions {
     }
 
     fn hash_cells(&self, cells: &[Cell]) -> u64 {
-        use std::hash::Hash;
         let mut state = self.hasher.build_hasher();
         self.identity
             .iter()
-            .for_each(|&column| cells[column].hash(&mut state));
+            .for_each(|&column| self.columns[column].hash_cell(&cells[column], &mut state));
         state.finish()
     }
 
