@@ -13,6 +13,7 @@ mod collect;
 mod engine;
 mod follow;
 mod functions;
+mod gaps;
 mod guard;
 mod life;
 mod lifted;
@@ -31,6 +32,7 @@ mod texts;
 pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
 pub use follow::Following;
+pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
 pub use road::Road;
@@ -363,6 +365,7 @@ struct Answer {
 
 impl Work {
     async fn run(self) -> Result<Answer, JudgeError> {
+        self.seen()?;
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),
             Plan::Shape { violations, judged } => {

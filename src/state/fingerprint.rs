@@ -95,14 +95,32 @@ impl TableVersions {
         Some(self.fingerprint_as(&table, position))
     }
 
-    /// `table` is the own one, but for its key.
-    fn fingerprint_as(&self, table: &Table, position: Commit) -> Fingerprint {
-        let mut rows = self.visible(position);
+    /// The versions visible at a position in canonical order, and their keys in that order.
+    pub fn ordered(&self, position: Commit) -> (Vec<u32>, Keys) {
+        let (rows, keys, order) = self.order(&self.table, position);
+        let in_order = order
+            .iter()
+            .enumerate()
+            .all(|(at, &row)| at == row as usize);
+        let rows = order.iter().map(|&at| rows[at as usize]).collect();
+        let keys = if in_order { keys } else { keys.take(&order) };
+        (rows, keys)
+    }
+
+    /// The versions visible at a position, their keys, and the canonical order of both.
+    fn order(&self, table: &Table, position: Commit) -> (Vec<u32>, Keys, Vec<u32>) {
+        let rows = self.visible(position);
         let keys = self.keys(table, &rows);
         let order = sorted_by(table, &keys, |run| {
             let run: Vec<u32> = run.iter().map(|&at| rows[at as usize]).collect();
             self.bytes_of(table, &run)
         });
+        (rows, keys, order)
+    }
+
+    /// `table` is the own one, but for its key.
+    fn fingerprint_as(&self, table: &Table, position: Commit) -> Fingerprint {
+        let (mut rows, keys, order) = self.order(table, position);
         let heights = heights_of(order.iter().map(|&at| keys.get(at as usize)));
         drop(keys);
         rows = order.into_iter().map(|at| rows[at as usize]).collect();

@@ -5,12 +5,16 @@
 //! recorded steps within commits. It owns invariants 2, 3 and 4: the state is a function of the snapshot and the
 //! changes, positions lie between transactions, and what is not known is never NULL (it is counted, column by column, so that
 //! a rule which reads it can be called unknown).
+//!
+//! A history may begin after any commit, and commits may be missing from it: see [`Gap`]. Wherever commits have numbers, they are the
+//! real ones.
 
 mod column;
 mod effects;
 mod event;
 mod fingerprint;
 mod key;
+mod gaps;
 mod lifetimes;
 mod live;
 mod memory;
@@ -23,10 +27,12 @@ mod touching;
 mod tree;
 mod versions;
 mod writes;
+mod written;
 
 pub use column::TooWide;
 pub use fingerprint::{Fingerprint, of_state};
 pub use key::{Keys, sorted};
+pub use gaps::Gap;
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
@@ -34,6 +40,7 @@ pub use stored::{Malformed, StoredRows};
 pub use tree::{BITS, LEVELS, Node, Print, heights, node, nodes, table_print};
 pub use versions::{Contradiction, TableVersions};
 pub use writes::Write;
+pub use written::Written;
 
 use std::path::PathBuf;
 
@@ -53,15 +60,23 @@ pub enum Origin {
     DatedSnapshots,
 }
 
-/// A state at position 0 and what happened since.
+/// A first state and what happened since.
 #[derive(Debug)]
 pub struct History {
     /// The tables.
     pub schema: Schema,
     /// Row versions, in the order of `schema.tables`.
     pub tables: Vec<TableVersions>,
-    /// Attributes of commit `i + 1`.
+    /// The position of the state that it begins with; 0 for files.
+    pub first: Commit,
+    /// Attributes of that position as far as they are known; none for position 0.
+    pub base: TransactionMeta,
+    /// Attributes of the known commits: of `first + i + 1` where there are no gaps, else see [`History::commits`].
     pub transactions: Vec<TransactionMeta>,
+    /// Commits that were not seen one by one, in order.
+    gaps: Vec<Gap>,
+    /// How many commits are missing from `transactions` because of each gap and those before it.
+    skipped: Vec<Commit>,
     /// Where the transactions come from.
     pub origin: Origin,
     /// The name of the snapshot at position 0, for dated snapshots.
@@ -73,6 +88,20 @@ pub struct History {
 impl History {
     /// A history without rows. With `partial_start` there is no snapshot: rows may be met that no insert explains.
     pub fn new(schema: Schema, origin: Origin, partial_start: bool) -> Self {
+        Self::beginning_at(schema, origin, partial_start, 0)
+    }
+
+    /// A history without rows that begins with the state after a commit; what is known of that commit goes into `base`.
+    ///
+    /// # Panics
+    /// When `first` is the last number there is: readers see to it.
+    pub fn beginning_at(
+        schema: Schema,
+        origin: Origin,
+        partial_start: bool,
+        first: Commit,
+    ) -> Self {
+        assert!(first < Commit::MAX, "readers see to it that a commit can follow");
         let tables = schema
             .tables
             .iter()
@@ -82,14 +111,18 @@ impl History {
         History {
             schema,
             tables,
+            first,
+            base: TransactionMeta::default(),
             transactions: Vec::new(),
+            gaps: Vec::new(),
+            skipped: Vec::new(),
             origin,
             first_snapshot: None,
             files,
         }
     }
 
-    /// Adds a row of the snapshot at position 0; `cells` in the table's column order.
+    /// Adds a row of the first state; `cells` in the table's column order.
     pub fn load(&mut self, table: usize, cells: &[Cell]) -> Result<(), TooWide> {
         self.tables[table].load(cells)
     }
@@ -114,29 +147,37 @@ impl History {
         Ok(())
     }
 
-    /// The last commit; 0 when there is none.
-    pub fn head(&self) -> Commit {
-        Commit::try_from(self.transactions.len()).expect("fewer than 2^32 commits")
-    }
-
-    /// Attributes of a commit; None for position 0.
+    /// Attributes of a commit; None for the first position where nothing is known of it, and for commits that were not seen.
     pub fn meta(&self, commit: Commit) -> Option<&TransactionMeta> {
-        self.transactions.get((commit as usize).checked_sub(1)?)
+        if commit <= self.first {
+            let known = commit == self.first && self.base != TransactionMeta::default();
+            return known.then_some(&self.base);
+        }
+        let hidden = self.unseen_at(commit).is_some();
+        let at = self.commits_until(commit).checked_sub(1)?;
+        // Beyond the head, the last commit would be found.
+        let found = !hidden && commit <= self.head();
+        self.transactions.get(at).filter(|_| found)
     }
 
     /// The time of the last commit at or before a position, in microseconds; None where no such commit has a time.
     pub fn now_at(&self, position: Commit) -> Option<i64> {
-        self.transactions
-            .iter()
-            .take(position as usize)
-            .rev()
-            .find_map(|meta| meta.time)
+        let known = &self.transactions[..self.commits_until(position)];
+        let time = known.iter().rev().find_map(|meta| meta.time);
+        time.or(self.base.time)
     }
 
-    /// When a state after `commit` began: the commit's time, or the first commit's time for position 0.
+    /// When a state after `commit` began: the commit's time; for the first position, if it has none, the first commit's, if that was
+    /// seen.
     pub fn began(&self, commit: Commit) -> Option<i64> {
-        self.transactions
-            .get((commit as usize).saturating_sub(1))?
-            .time
+        if commit <= self.first {
+            let first = self.transactions.first();
+            let first = first.filter(|_| self.unseen_in(self.first + 1..=self.first + 1).is_none());
+            return self.base.time.or_else(|| first?.time);
+        }
+        self.meta(commit)?.time
     }
 }
+
+#[cfg(test)]
+mod tests;

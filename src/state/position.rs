@@ -1,7 +1,7 @@
 //! Names of positions: `latest`, `#1207`, an LSN, a time, an age, the name of a dated snapshot.
 
 use super::History;
-use crate::change::Commit;
+use crate::change::{Commit, TransactionMeta};
 use crate::rule::parse_duration;
 use crate::schema::value;
 
@@ -24,11 +24,32 @@ impl Resolved {
 }
 
 impl History {
-    /// The position that a text names. Ages count back from `now_us`, else from the last commit's time.
+    /// The position that a text names. Ages count back from `now_us`, else from the last commit's time. It may lie in a gap:
+    /// [`History::unseen_at`] tells.
     ///
     /// # Errors
     /// What is wrong with the text, or with this history for such a text; lower case, no full stop.
     pub fn resolve(&self, text: &str, now_us: Option<i64>) -> Result<Resolved, String> {
+        let resolved = self.meaning(text, now_us)?;
+        if resolved.position < self.first {
+            return Err(format!(
+                "`{}` lies before the first state that is known: the history begins at #{}",
+                text.trim(),
+                self.first
+            ));
+        }
+        Ok(resolved)
+    }
+
+    /// The first commit that does not lie before what a text names, as [`History::resolve`] has it; it may lie before the first position.
+    ///
+    /// # Errors
+    /// As for [`History::resolve`].
+    pub fn since(&self, text: &str, now_us: Option<i64>) -> Result<Commit, String> {
+        Ok(self.meaning(text, now_us)?.first_at_or_after)
+    }
+
+    fn meaning(&self, text: &str, now_us: Option<i64>) -> Result<Resolved, String> {
         let text = text.trim();
         if text == "latest" {
             return Ok(Resolved::commit(self.head()));
@@ -85,60 +106,68 @@ impl History {
 
     fn snapshot(&self, name: &str) -> Option<Commit> {
         if self.first_snapshot.as_deref() == Some(name) {
-            return Some(0);
+            return Some(self.first);
         }
-        let at = self
-            .transactions
-            .iter()
-            .position(|meta| meta.snapshot.as_deref() == Some(name))?;
-        Commit::try_from(at + 1).ok()
+        let base = self.base.snapshot.as_deref() == Some(name);
+        let mut commits = self.commits();
+        let found = commits.find(|(_, meta)| meta.snapshot.as_deref() == Some(name));
+        found
+            .map(|(commit, _)| commit)
+            .or(base.then_some(self.first))
     }
 
     fn at_lsn(&self, lsn: u64) -> Result<Resolved, String> {
-        let lsns: Vec<Option<u64>> = self
-            .transactions
-            .iter()
-            .map(|meta| meta.lsn.as_deref().and_then(parse_lsn))
-            .collect();
-        if lsns.iter().all(Option::is_none) {
-            return Err("the source has no LSNs".into());
-        }
-        let last = lsns
-            .iter()
-            .rposition(|have| have.is_some_and(|have| have <= lsn));
-        let first = lsns
-            .iter()
-            .position(|have| have.is_some_and(|have| have >= lsn));
-        Ok(self.between(last, first))
+        let place = |meta: &TransactionMeta| meta.lsn.as_deref().and_then(parse_lsn);
+        self.around(place, lsn)
+            .ok_or_else(|| "the source has no LSNs".into())
     }
 
     fn at_time(&self, time: i64) -> Result<Resolved, String> {
-        if self.transactions.iter().all(|meta| meta.time.is_none()) {
-            return Err("the source has no times".into());
-        }
-        let last = self
-            .transactions
-            .iter()
-            .rposition(|meta| meta.time.is_some_and(|have| have <= time));
-        let first = self
-            .transactions
-            .iter()
-            .position(|meta| meta.time.is_some_and(|have| have >= time));
-        Ok(self.between(last, first))
+        self.around(|meta| meta.time, time)
+            .ok_or_else(|| "the source has no times".into())
     }
 
-    fn between(&self, last: Option<usize>, first: Option<usize>) -> Resolved {
-        let commit = |at: usize| Commit::try_from(at + 1).unwrap_or(Commit::MAX);
-        Resolved {
-            position: last.map_or(0, commit),
-            first_at_or_after: first.map_or(self.head().saturating_add(1), commit),
+    /// The last commit whose attribute is not after a value, and the first whose attribute is not before it; None where no commit has one.
+    /// A value between that of the last commit before a gap and that of the gap's end is a position inside the gap.
+    fn around<T: Ord>(
+        &self,
+        attribute: impl Fn(&TransactionMeta) -> Option<T>,
+        wanted: T,
+    ) -> Option<Resolved> {
+        let base = attribute(&self.base).map(|have| (self.first, have));
+        let commits = self.commits();
+        let known = commits.filter_map(|(commit, meta)| Some((commit, attribute(meta)?)));
+        let mut resolved = None;
+        let (mut is_after, mut is_exact) = (false, false);
+        for (commit, have) in base.into_iter().chain(known) {
+            let found = resolved.get_or_insert(Resolved {
+                position: 0,
+                first_at_or_after: self.head().saturating_add(1),
+            });
+            if have <= wanted {
+                found.position = commit;
+                is_exact = have == wanted;
+            }
+            if have >= wanted && !is_after {
+                found.first_at_or_after = commit;
+                is_after = true;
+            }
         }
+        let mut resolved: Resolved = resolved?;
+        let next = resolved.position.saturating_add(1);
+        if let Some(gap) = self.unseen_at(next).filter(|_| !is_exact)
+            && next == gap.from
+        {
+            resolved.position = next;
+        }
+        Some(resolved)
     }
 
-    /// The position at an instant: after the last commit that was not later.
+    /// The position at an instant: after the last commit that was not later. It may lie in a gap.
     pub fn position_at(&self, instant_us: i64) -> Commit {
         self.at_time(instant_us)
             .map_or(0, |resolved| resolved.position)
+            .max(self.first)
     }
 }
 

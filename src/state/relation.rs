@@ -286,8 +286,9 @@ impl History {
 
     /// `firstbad.transactions`: `commit, lsn, xid, time, service, version, context` of a range of commits.
     pub fn transactions_rows(&self, range: &RangeInclusive<Commit>) -> RecordBatch {
-        let end = (*range.end() as usize).min(self.transactions.len());
-        let start = (*range.start() as usize).saturating_sub(1).min(end);
+        let end = self.commits_until(*range.end());
+        let start = range.start().checked_sub(1);
+        let start = start.map_or(0, |before| self.commits_until(before)).min(end);
         let metas = &self.transactions[start..end];
         let word = |key: &'static str| {
             metas.iter().map(move |meta| {
@@ -305,7 +306,8 @@ impl History {
             })
             .collect();
         let mut builder = Builder::default();
-        builder.int("commit", (start as i64 + 1..).take(metas.len()).map(Some));
+        let commits = (start..end).map(|at| self.commit_at(at));
+        builder.int("commit", commits.map(|commit| Some(i64::from(commit))));
         builder.text("lsn", metas.iter().map(|meta| meta.lsn.as_deref()));
         builder.int(
             "xid",

@@ -16,8 +16,8 @@ pub(super) mod view;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBufferBuilder, Decimal128Array,
-    RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder,
+    Decimal128Array, RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute;
@@ -101,6 +101,57 @@ impl StoredRows {
             unknown: self.unknown.iter().map(marks).collect(),
             len: rows.len(),
         }
+    }
+
+    /// How many columns they have.
+    pub fn width(&self) -> usize {
+        self.arrays.len()
+    }
+
+    /// Whether a cell is known.
+    ///
+    /// # Panics
+    /// Where there is no such cell.
+    pub fn is_known(&self, column: usize, row: usize) -> bool {
+        self.unknown[column]
+            .as_ref()
+            .is_none_or(|marks| !marks.value(row))
+    }
+
+    /// Whether some cell is not known.
+    pub fn has_unknown(&self) -> bool {
+        self.unknown.iter().any(Option::is_some)
+    }
+
+    /// Whether two rows hold the same, also in what is not known.
+    ///
+    /// # Panics
+    /// Where the rows are not of this table, or not there.
+    pub fn same(&self, row: usize, other: &StoredRows, at: usize, table: &Table) -> bool {
+        let columns = 0..self.width();
+        columns.into_iter().all(|column| {
+            let (a, b) = (self.column(table, column), other.column(table, column));
+            a.cell(row) == b.cell(at)
+        })
+    }
+
+    /// Makes cells of a column not known.
+    ///
+    /// # Panics
+    /// Where there is not one mark for each row.
+    pub fn hide(&mut self, column: usize, hidden: &BooleanBuffer) {
+        assert_eq!(hidden.len(), self.len, "a mark for each row");
+        if hidden.count_set_bits() == 0 {
+            return;
+        }
+        let marks = match &self.unknown[column] {
+            Some(marks) => marks | hidden,
+            None => hidden.clone(),
+        };
+        let nulls = BooleanArray::new(marks.clone(), None);
+        self.arrays[column] =
+            compute::nullif(&self.arrays[column], &nulls).expect("any array can have nulls");
+        self.unknown[column] = Some(marks);
     }
 
     /// The rows from `start` on, without a copy.
@@ -267,7 +318,7 @@ impl StoredRows {
 }
 
 impl TableVersions {
-    /// Some row versions, as they are written down, in this order.
+    /// Some row versions, as they are written down, in this order; nulls where there is none.
     pub fn stored(&self, rows: &[u32]) -> StoredRows {
         let (arrays, unknown) = self.columns.iter().map(|one| one.stored(rows)).unzip();
         StoredRows {
@@ -318,7 +369,9 @@ impl ColumnVersions {
             _ => self.to_arrow(rows),
         };
         let marks = self.has_missing().then(|| {
-            let marks = rows.iter().map(|&row| self.is_missing(row));
+            let marks = rows
+                .iter()
+                .map(|&row| row != NO_ROW && self.is_missing(row));
             marks.collect::<BooleanBuffer>()
         });
         (array, marks.filter(|marks| marks.count_set_bits() > 0))
@@ -327,7 +380,8 @@ impl ColumnVersions {
     fn literals(&self, rows: &[u32]) -> ArrayRef {
         let mut builder = StringBuilder::new();
         for &row in rows {
-            match self.cell(row) {
+            let cell = (row != NO_ROW).then(|| self.cell(row));
+            match cell.unwrap_or(Cell::Null) {
                 Cell::List(cells) => builder.append_value(lists::to_text(self.data_type(), &cells)),
                 _ => builder.append_null(),
             }
