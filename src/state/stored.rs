@@ -328,7 +328,8 @@ impl TableVersions {
         }
     }
 
-    /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column.
+    /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column. They are entered into the
+    /// index by which changes find their rows when the first change comes.
     ///
     /// # Errors
     /// Where decimals do not fit on one scale. None of the rows was added then.
@@ -336,11 +337,6 @@ impl TableVersions {
     /// # Panics
     /// Where the rows are not of this table, or there are 2^32 of them.
     pub fn load_stored(&mut self, rows: &StoredRows) -> Result<(), TooWide> {
-        let first = self.born.len();
-        let end = u32::try_from(first + rows.len)
-            .ok()
-            .filter(|end| *end < NO_ROW)
-            .expect("fewer than 2^32 row versions");
         let table = self.table.clone();
         for (at, column) in rows.columns(&table).iter().enumerate() {
             if let Err(error) = self.columns[at].extend(column, rows.len) {
@@ -351,7 +347,6 @@ impl TableVersions {
             }
         }
         self.append_lives(rows.len);
-        (end - rows.len as u32..end).for_each(|row| self.enter(row));
         Ok(())
     }
 

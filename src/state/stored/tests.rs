@@ -5,6 +5,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
+use crate::change::{Change, Op};
 use crate::schema::value::parse_type;
 use crate::schema::{Column as TableColumn, TableName};
 
@@ -452,6 +453,52 @@ fn rows_are_found_by_their_cells_whatever_way_they_came() {
             ("{\"a\":1,\"b\":11}", 0),
         ] {
             assert_eq!(versions.find(&row(document)).count(), count, "{document}");
+        }
+    }
+}
+
+#[test]
+fn changes_find_rows_that_came_all_at_once() {
+    for mut rng in seeds(100) {
+        let table = table(
+            &["integer", "text"],
+            if rng.below(3) > 0 { &[0] } else { &[] },
+        );
+        let mut row = |rng: &mut Rng, ids| {
+            let text = ["a", "b"][rng.below(2)];
+            vec![Cell::Int(rng.below(ids) as i64), Cell::Text(text.into())]
+        };
+        let rows: Vec<Vec<Cell>> = (0..rng.below(30)).map(|_| row(&mut rng, 60)).collect();
+        let mut single = loaded(&table, &rows);
+        let mut at_once = TableVersions::new(table.clone(), false);
+        let (a, b) = rows.split_at(rng.below(rows.len() + 1));
+        for part in [a, b] {
+            let stored = loaded(&table, part).stored_at(0);
+            at_once.load_stored(&stored).expect("it fits");
+        }
+        let image = |cells: Vec<Cell>| Some(cells.into_iter().enumerate().collect());
+        for commit in 1..20 {
+            let found = |versions: &TableVersions, cells: &[Cell]| {
+                (
+                    versions.find(cells).collect::<Vec<_>>(),
+                    versions.holds_key(cells),
+                )
+            };
+            let (old, new) = (row(&mut rng, 60), row(&mut rng, 60));
+            assert_eq!(found(&at_once, &old), found(&single, &old));
+            let op = [Op::Insert, Op::Update, Op::Delete, Op::Truncate][rng.below(31) / 10];
+            let change = Change {
+                table: 0,
+                op,
+                key: None,
+                before: image(old).filter(|_| matches!(op, Op::Update | Op::Delete)),
+                after: image(new).filter(|_| matches!(op, Op::Insert | Op::Update)),
+            };
+            let results = [&mut single, &mut at_once].map(|one| one.apply(commit, 1, &change));
+            assert_eq!(results[0], results[1]);
+            assert_eq!(shown(&at_once), shown(&single));
+            assert_eq!(at_once.visible(commit), single.visible(commit));
+            assert_eq!(at_once.row_count(), single.row_count());
         }
     }
 }
