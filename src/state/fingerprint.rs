@@ -20,9 +20,6 @@ use crate::schema::{Table, TableName};
 
 const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 2";
 
-/// Rows that are put into Arrow arrays at once.
-const PIECE_ROWS: usize = 8192;
-
 /// What a table or a state holds, in 32 bytes; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
@@ -125,10 +122,11 @@ impl TableVersions {
         drop(keys);
         rows = order.into_iter().map(|at| rows[at as usize]).collect();
         let mut tree = Tree::new(LEVELS - 1);
-        for (at, piece) in rows.chunks(PIECE_ROWS).enumerate() {
+        let mut left = heights.as_slice();
+        for piece in self.pieces(&rows) {
             let stored = self.stored(piece);
-            let left = &heights[at * PIECE_ROWS..];
             tree.rows(&RowBytes::new(table, &stored), left, piece.len());
+            left = &left[piece.len()..];
         }
         tree.of_table(table)
     }
@@ -136,7 +134,7 @@ impl TableVersions {
     fn keys(&self, table: &Table, rows: &[u32]) -> Keys {
         let mut keys = Keys::default();
         let identity = identity(table);
-        for piece in rows.chunks(PIECE_ROWS) {
+        for piece in self.pieces(rows) {
             let stored: Vec<_> = identity
                 .iter()
                 .map(|&at| self.columns[at].stored(piece))
@@ -156,7 +154,7 @@ impl TableVersions {
 
     fn bytes_of(&self, table: &Table, rows: &[u32]) -> Vec<Vec<u8>> {
         let mut out = Vec::with_capacity(rows.len());
-        for piece in rows.chunks(PIECE_ROWS) {
+        for piece in self.pieces(rows) {
             let stored = self.stored(piece);
             let bytes = RowBytes::new(table, &stored);
             out.extend((0..piece.len()).map(|row| {

@@ -34,6 +34,10 @@ use view::{Column, Values};
 /// Decimals of at most so many digits take half of the room in Parquet.
 const NARROW_DIGITS: u8 = 18;
 
+/// Row versions that are put into arrays at once, and the bytes of their texts after which no further one is.
+const PIECE_ROWS: usize = 8192;
+const PIECE_BYTES: usize = 64 << 20;
+
 /// The latest time of a day, `24:00`, in microseconds.
 const TIME_MAX: i64 = 86_400_000_000;
 
@@ -318,7 +322,36 @@ impl StoredRows {
 }
 
 impl TableVersions {
+    /// Row versions in parts that take little memory as arrays.
+    pub fn pieces<'a>(&'a self, rows: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+        let mut left = rows;
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |row: &u32| {
+                let before = bytes;
+                bytes += self
+                    .columns
+                    .iter()
+                    .map(|c| c.text_bytes(*row))
+                    .sum::<usize>();
+                before < PIECE_BYTES
+            };
+            let len = left
+                .iter()
+                .take(PIECE_ROWS)
+                .copied()
+                .take_while(fits)
+                .count();
+            let (piece, rest) = left.split_at(len);
+            left = rest;
+            (len > 0).then_some(piece)
+        })
+    }
+
     /// Some row versions, as they are written down, in this order; nulls where there is none.
+    ///
+    /// # Panics
+    /// Where the texts of a column are more than 2 GiB together: see [`pieces`](Self::pieces).
     pub fn stored(&self, rows: &[u32]) -> StoredRows {
         let (arrays, unknown) = self.columns.iter().map(|one| one.stored(rows)).unzip();
         StoredRows {

@@ -464,7 +464,7 @@ fn changes_find_rows_that_came_all_at_once() {
             &["integer", "text"],
             if rng.below(3) > 0 { &[0] } else { &[] },
         );
-        let mut row = |rng: &mut Rng, ids| {
+        let row = |rng: &mut Rng, ids| {
             let text = ["a", "b"][rng.below(2)];
             vec![Cell::Int(rng.below(ids) as i64), Cell::Text(text.into())]
         };
@@ -501,4 +501,19 @@ fn changes_find_rows_that_came_all_at_once() {
             assert_eq!(at_once.row_count(), single.row_count());
         }
     }
+}
+
+#[test]
+fn pieces_are_all_rows_in_parts() {
+    let table = table(&["text", "bytea"], &[]);
+    let long = vec![Cell::Text("x".repeat(PIECE_BYTES)), Cell::Null];
+    let short = vec![Cell::Null, Cell::Bytes(vec![1; 9])];
+    let mut rows = vec![short; PIECE_ROWS + 7];
+    rows[PIECE_ROWS + 4] = long;
+    let versions = loaded(&table, &rows);
+    let all = versions.visible(0);
+    let pieces: Vec<&[u32]> = versions.pieces(&all).collect();
+    let sizes: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
+    assert_eq!(sizes, [PIECE_ROWS, 5, 2]);
+    assert_eq!(pieces.concat(), all);
 }
