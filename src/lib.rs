@@ -16,6 +16,8 @@
 //!                                            |    +-> case              (examples inside rule files)
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
+//!
+//! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
 //!
 //! There are two roads from a rule to verdicts. *In full*, its query runs on the state at one position: `check` does this. *Lifted*, it
@@ -66,11 +68,17 @@ pub mod schema;
 // Rules, as written in YAML.
 pub mod rule;
 
+// `firstbad.yaml`: what the runs in a directory have in common; variables of the environment for secrets.
+pub mod config;
+
 // The ordered transactions of a history, streamed from files: native, wal2json, Debezium.
 pub mod timeline;
 
 // Multi-version tables: the state, the changes and the writes at any position, and the lifetimes of rows.
 pub mod state;
+
+// Histories that last: segments, snapshots and the chain that vouches for every byte.
+pub mod store;
 
 // What bad writes have in common that good ones have not, guarded against chance.
 pub mod factors;

@@ -10,8 +10,10 @@ use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::check::{not_expired, today};
+use super::settings::{self, Source};
 use super::{Outcome, Stop, inputs, output};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
+use crate::config::Config;
 use crate::diagnostic;
 use crate::judge::{Judge, JudgeError, Options, Prepared};
 use crate::report::{self, Format};
@@ -28,8 +30,7 @@ use crate::verdict::{Given, Verdict};
     mut_arg("sample", |arg| arg.help("How many keys of a rule the text lists: a number, or all"))
 )]
 pub(super) struct BisectArgs {
-    /// A history directory, or a directory of dated snapshots
-    #[arg(required = true)]
+    /// A history directory, or a directory of dated snapshots [default: source of firstbad.yaml]
     source: Vec<String>,
     #[command(flatten)]
     which: RuleArgs,
@@ -89,12 +90,17 @@ fn key(text: &str) -> Result<Map<String, Value>, String> {
     text.split(',').map(pair).collect()
 }
 
-pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
+pub(super) fn run(arguments: &BisectArgs, config: &Config, verbose: u8) -> Outcome {
     let start = Instant::now();
-    inputs::probe(&arguments.source)?;
+    let source = settings::source(&arguments.source, config)?;
+    let asked = Asked {
+        arguments,
+        config,
+        source: &source,
+    };
     let mut report = match &arguments.run {
-        Some(command) => by_command(arguments, command, verbose)?,
-        None => by_rules(arguments, verbose)?,
+        Some(command) => by_command(&asked, command, verbose)?,
+        None => by_rules(&asked, verbose)?,
     };
     report.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     bisect::redact(&mut report, &arguments.report.redact);
@@ -104,13 +110,21 @@ pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
     Ok(report.exit_code())
 }
 
-fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
-    let (rules, mut found) = arguments.which.load(&arguments.source)?;
-    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
+/// What a run was asked for.
+struct Asked<'a> {
+    arguments: &'a BisectArgs,
+    config: &'a Config,
+    source: &'a Source,
+}
+
+fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
+    let arguments = asked.arguments;
+    let (rules, mut found) = arguments.which.load(asked.source, asked.config)?;
+    let history = inputs::open_for_rules(&asked.source.arguments, &mut found, verbose)?;
     let history = Arc::new(history);
     let range = range(arguments, &history)?;
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
-    let judge = arguments.limits.judge(&history)?;
+    let judge = arguments.limits.judge(&history, asked.config)?;
     let options = Options {
         position: range.bad,
         now_us: arguments.place.now,
@@ -127,7 +141,7 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
     let prepared = with_keys(prepared, &range)?;
     let mut report = BisectReport {
         expired,
-        ..empty_report(arguments, &history, &range)
+        ..empty_report(asked, &history, &range)
     };
     let bar = output::progress(prepared.len());
     let one = |rule: &Prepared| {
@@ -266,19 +280,21 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
     })
 }
 
-fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> BisectReport {
+fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectReport {
+    let arguments = asked.arguments;
     let flags = [
         arguments.which.flags(),
         arguments.place.flags(),
         arguments.report.flags(),
-        arguments.limits.flags(),
+        arguments.limits.flags(asked.config),
+        settings::flags(asked.config),
     ];
     let given = Given {
-        source: arguments.source.clone(),
+        source: asked.source.given.clone(),
         flags: flags.concat(),
     };
     BisectReport {
-        source: arguments.source.join(" "),
+        source: asked.source.shown.clone(),
         at: bisect::position(history, range.bad),
         good: range.good.max(history.first),
         found: Vec::new(),
@@ -291,8 +307,9 @@ fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> Bis
     }
 }
 
-fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
-    let opened = inputs::open(&arguments.source, verbose)?;
+fn by_command(asked: &Asked<'_>, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
+    let arguments = asked.arguments;
+    let opened = inputs::open(&asked.source.arguments, verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = opened.history;
     if matches!(history.origin, Origin::SingleState | Origin::SnapshotOnly) {
@@ -319,7 +336,7 @@ fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<Bise
             "warning: not known in some rows, and NULL in the files: {columns}\n"
         ));
     }
-    let mut report = empty_report(arguments, &history, &range);
+    let mut report = empty_report(asked, &history, &range);
     enter(&mut report, found, true);
     Ok(report)
 }

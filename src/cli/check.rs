@@ -9,9 +9,11 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
+use super::settings::{self, Source};
 use super::{Outcome, Stop, inputs, output};
 use crate::baseline::{Baseline, Found};
 use crate::change::Commit;
+use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Options};
 use crate::report::{self, Format};
@@ -22,8 +24,7 @@ use crate::verdict::{CheckReport, Given, Violation, redact};
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A history directory, a directory of table files, or data files
-    #[arg(required = true)]
+    /// A history directory, a directory of table files, or data files [default: source of firstbad.yaml]
     source: Vec<String>,
     #[command(flatten)]
     which: RuleArgs,
@@ -52,17 +53,17 @@ fn date(text: &str) -> Result<NaiveDate, String> {
         .map_err(|_| "not a date; write e.g. 2026-12-31".to_owned())
 }
 
-pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
+pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcome {
     let start = Instant::now();
-    inputs::probe(&arguments.source)?;
-    let (rules, mut found) = arguments.which.load(&arguments.source)?;
+    let source = settings::source(&arguments.source, config)?;
+    let (rules, mut found) = arguments.which.load(&source, config)?;
     let baseline = baseline(arguments)?;
-    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
+    let history = inputs::open_for_rules(&source.arguments, &mut found, verbose)?;
     let history = Arc::new(history);
     let options = options(arguments, &history)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
-    let judge = arguments.limits.judge(&history)?;
+    let judge = arguments.limits.judge(&history, config)?;
     let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
         found.extend(mistakes);
         Vec::new()
@@ -81,8 +82,8 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     });
     bar.finish_and_clear();
     let mut report = CheckReport {
-        source: arguments.source.join(" "),
-        given: given(arguments),
+        given: given(arguments, config, &source),
+        source: source.shown,
         at: inputs::at(&history, options.position),
         outcomes,
         expired,
@@ -115,7 +116,7 @@ fn state_notes(history: &History, position: Commit) -> String {
 }
 
 /// What the command was given, for the commands to run next.
-fn given(arguments: &CheckArgs) -> Given {
+fn given(arguments: &CheckArgs, config: &Config, source: &Source) -> Given {
     let baseline = arguments.baseline.iter();
     let baseline = baseline.map(|path| ("--baseline", path.display().to_string()));
     let flags = [
@@ -123,10 +124,11 @@ fn given(arguments: &CheckArgs) -> Given {
         arguments.place.flags(),
         baseline.collect(),
         arguments.report.flags(),
-        arguments.limits.flags(),
+        arguments.limits.flags(config),
+        settings::flags(config),
     ];
     Given {
-        source: arguments.source.clone(),
+        source: source.given.clone(),
         flags: flags.concat(),
     }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::settings::{self, Source};
 use super::{Stop, exit, output};
+use crate::config::{Config, Text, parse_size};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, file};
 use crate::schema::value;
@@ -11,8 +13,12 @@ use crate::source::{self, Opened, SourceError};
 use crate::state::{History, Origin};
 use crate::verdict::At;
 
-/// Where rules are looked for.
-pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<PathBuf>, Stop> {
+/// Where rules are looked for: `--rules`, else `rules` of the file, else `rules` in the source, else ./rules.
+pub(super) fn rule_paths(
+    given: &[PathBuf],
+    config: &Config,
+    source: Option<&Source>,
+) -> Result<Vec<PathBuf>, Stop> {
     if !given.is_empty() {
         if let Some(missing) = given.iter().find(|path| !path.exists()) {
             let message = format!("there is no rule file or directory `{}`", missing.display());
@@ -20,25 +26,50 @@ pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<
         }
         return Ok(given.to_vec());
     }
-    let beside = source.map(|source| Path::new(source).join("rules"));
+    if !config.rules.is_empty() {
+        settings::existing(&config.rules)?;
+        let path = |text: &Text| PathBuf::from(text.value());
+        return Ok(config.rules.iter().map(path).collect());
+    }
+    let first = source.and_then(|source| source.arguments.first());
+    let beside = first.map(|source| Path::new(source).join("rules"));
     for candidate in beside.into_iter().chain([PathBuf::from("rules")]) {
         if candidate.is_dir() {
             return Ok(vec![candidate]);
         }
     }
     let looked = match source {
-        Some(source) => format!("neither {source}/rules nor ./rules exists"),
+        Some(source) => {
+            let first = match source.given.first() {
+                Some(given) => given,
+                None => config.source.first().map_or("SOURCE", Text::shown),
+            };
+            format!("neither {first}/rules nor ./rules exists")
+        }
         None => "./rules does not exist".to_owned(),
     };
     Err(output::wrong_argument(
         &format!("no rules: {looked}"),
-        Some("name a rule file or directory with --rules PATH"),
+        Some(
+            "name a rule file or directory with --rules PATH, or write `rules: PATH` into firstbad.yaml",
+        ),
     ))
+}
+
+/// The store of commands that keep one: the one that was given, else that of the file, else `.firstbad` beside the file or here.
+#[expect(dead_code, reason = "for the commands that fill a store and prove it")]
+pub(super) fn store(given: Option<PathBuf>, config: &Config) -> PathBuf {
+    config.store_or(given)
 }
 
 /// Rules and what is wrong with their files.
 pub(super) fn load_rules(paths: &[PathBuf]) -> (Vec<Rule>, Vec<Diagnostic>) {
-    file::load(paths)
+    let (mut rules, found) = file::load(paths);
+    for rule in &mut rules {
+        rule.span.file = output::mask().path(&rule.span.file);
+        rule.check_span.file = output::mask().path(&rule.check_span.file);
+    }
+    (rules, found)
 }
 
 /// Keeps the rules with the given ids and tags; everything when none is given.
@@ -62,11 +93,6 @@ pub(super) fn select(rules: Vec<Rule>, ids: &[String], tags: &[String]) -> Resul
             && (tags.is_empty() || rule.tags.iter().any(|tag| tags.contains(tag)))
     };
     Ok(rules.into_iter().filter(wanted).collect())
-}
-
-/// Stops when the arguments name no source, before anything is looked for beside it.
-pub(super) fn probe(source: &[String]) -> Result<(), Stop> {
-    source::probe(source).map_err(|error| source_error(&error, 0))
 }
 
 /// Opens a source, or says why not.
@@ -99,9 +125,10 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
         SourceError::Tool { message, hint } => output::missing_tool(message, hint),
-        SourceError::Io { path, source } => {
-            output::world(&format!("cannot read {}", path.display()), source)
-        }
+        SourceError::Io { path, source } => output::world(
+            &format!("cannot read {}", output::mask().path(path).display()),
+            source,
+        ),
     }
 }
 
@@ -140,28 +167,11 @@ pub(super) fn time(text: &str) -> Result<i64, String> {
 
 /// A size argument in bytes: `512MiB`, `4GB`, `1000000`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let digits: String = text
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
-    let unit = text[digits.len()..].trim().to_ascii_lowercase();
-    let factor = match unit.as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err("not a size; write e.g. 512MiB or 4GB".to_owned()),
-    };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| "not a size; write e.g. 512MiB or 4GB".to_owned())?;
-    if number <= 0.0 {
-        return Err("a limit of nothing judges nothing".to_owned());
+    match parse_size(text) {
+        Ok(0) => Err("a limit of nothing judges nothing".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(hint) => Err(format!("not a size; {hint}")),
     }
-    Ok((number * factor) as u64)
 }
 
 /// A duration argument: `60s`, `5m`, or seconds.

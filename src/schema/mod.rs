@@ -9,8 +9,10 @@ pub mod value;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A table's name with its schema, `public` where none was written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
     /// The Postgres schema.
     pub schema: String,
@@ -53,7 +55,8 @@ impl fmt::Display for TableName {
 }
 
 /// A column's type: what decides how its values are read, compared and shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DataType {
     /// `boolean`
     Bool,
@@ -158,7 +161,7 @@ impl fmt::Display for DataType {
 }
 
 /// One column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Its name, folded to lower case unless it was quoted.
     pub name: String,
@@ -169,7 +172,7 @@ pub struct Column {
 }
 
 /// A declared reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignKey {
     /// The referring columns.
     pub columns: Vec<String>,
@@ -180,7 +183,7 @@ pub struct ForeignKey {
 }
 
 /// One table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Its name.
     pub name: TableName,
@@ -214,7 +217,7 @@ impl Table {
 }
 
 /// All tables of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// Tables in order of declaration.
     pub tables: Vec<Table>,

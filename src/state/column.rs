@@ -1,6 +1,7 @@
 //! One column of a multi-version table: typed vectors, appended to and never rewritten in order.
 
 mod arrow;
+mod extend;
 mod store;
 
 use std::hash::{Hash, Hasher};
@@ -17,8 +18,8 @@ use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
 use crate::schema::value::canonical_json;
 use arrow::{arrow_type, list_to_arrow};
-pub(in crate::state) use store::capacity;
-use store::{Decimals, Ints, Slot, Slots, Texts};
+pub(in crate::state) use store::{Slot, capacity};
+use store::{Decimals, Ints, Slots, Texts};
 
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;
@@ -328,9 +329,26 @@ impl ColumnVersions {
         }
     }
 
-    /// Feeds the value into a hash, as [`Cell`]'s own hash does.
+    /// Feeds the value into a hash, as [`Cell`]'s own hash does, without a copy of it.
     pub(super) fn hash(&self, row: u32, state: &mut impl Hasher) {
-        self.cell(row).hash(state);
+        let at = row as usize;
+        let kind = |cell: Cell| std::mem::discriminant(&cell);
+        match (&self.data, self.slots.get(at)) {
+            (Data::Text(values), Slot::Value) => {
+                kind(Cell::Text(String::new())).hash(state);
+                values.get(at).hash(state);
+            }
+            (Data::Bytes(values), Slot::Value) => {
+                kind(Cell::Bytes(Vec::new())).hash(state);
+                values.get(at).hash(state);
+            }
+            (Data::List(values), Slot::Value) => {
+                kind(Cell::List(Vec::new())).hash(state);
+                values[at].hash(state);
+            }
+            // These take no memory of their own.
+            _ => self.cell(row).hash(state),
+        }
     }
 
     /// The Arrow type of the column as it stands.

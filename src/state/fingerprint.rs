@@ -1,31 +1,38 @@
 //! Fingerprints of states: equal tables have the same one, whatever way led to them.
 //!
-//! The method (version 1), with BLAKE3 in its key-derivation mode, so that the three kinds of input never meet:
+//! The method (version 2), with BLAKE3 in its key-derivation mode, so that the kinds of input never meet:
 //!
-//! * A **row** is its columns in the order of their names (bytes of UTF-8), each as the canonical bytes of its value: a tag, then the value.
-//!   Integers, dates, times and timestamps are 64 bits, little-endian; a decimal is its digits without trailing zeros in 128 bits and its
-//!   scale; floating-point numbers are their 64 bits with one zero and one NaN; texts, bytes and lists begin with their length in 64 bits;
-//!   a `jsonb` is written with sorted keys and plain numbers. NULL and *not known* have tags of their own.
-//! * A **table** is the number of its columns, then their names and types in the same order, the number of its rows, and the fingerprints
-//!   of its rows in ascending order: rows are a multiset. Its own name, its keys and its constraints are not part of it.
+//! * A **row** is its canonical bytes: see `row.rs`.
+//! * A **table** is a tree over its rows in canonical order, cut by content: see `tree.rs`, and `key.rs` for the order. Names and types of its
+//!   columns are part of it; its own name, its keys and its constraints are not, but that rows are in the order of their keys.
 //! * A **state** is the number of its tables, then their names and fingerprints in the order of their names.
 
 use std::fmt;
 
 use super::History;
+use super::key::{Keys, identity, sorted_by};
+use super::row::{RowBytes, length, text};
+use super::stored::view::Column;
+use super::tree::{LEVELS, Tree, heights_of};
 use super::versions::TableVersions;
-use crate::change::{Cell, Commit};
-use crate::schema::{DataType, TableName, value};
+use crate::change::Commit;
+use crate::schema::{Table, TableName};
 
-const ROW: &str = "firstbad 2026-03 fingerprint of a row, version 1";
-const TABLE: &str = "firstbad 2026-03 fingerprint of a table, version 1";
-const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 1";
+const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 2";
+
+/// Rows that are put into Arrow arrays at once.
+const PIECE_ROWS: usize = 8192;
 
 /// What a table or a state holds, in 32 bytes; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// A fingerprint that was written down.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Fingerprint(bytes)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -45,8 +52,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl History {
-    /// The fingerprint of a table at a position. None for a table that is read from its file in place: its rows are not held. Takes 32
-    /// bytes of memory a row.
+    /// The fingerprint of a table at a position. None for a table that is read from its file in place: its rows are not held. Takes
+    /// the memory of the table's keys.
     pub fn fingerprint(&self, table: usize, position: Commit) -> Option<Fingerprint> {
         let in_place = self.files.get(table).is_some_and(|files| !files.is_empty());
         (!in_place).then(|| self.tables[table].fingerprint(position))
@@ -75,108 +82,98 @@ pub fn of_state<'a>(tables: impl IntoIterator<Item = (&'a TableName, Fingerprint
 }
 
 impl TableVersions {
-    /// The fingerprint of the rows at a position. Takes 32 bytes of memory a row.
+    /// The fingerprint of the rows at a position. Takes the memory of the table's keys.
     pub fn fingerprint(&self, position: Commit) -> Fingerprint {
-        of_table(self, position)
+        self.fingerprint_as(&self.table, position)
     }
-}
 
-fn of_table(versions: &TableVersions, position: Commit) -> Fingerprint {
-    let columns = &versions.table.columns;
-    let mut order: Vec<usize> = (0..columns.len()).collect();
-    order.sort_by(|&a, &b| columns[a].name.cmp(&columns[b].name));
-    let hasher = blake3::Hasher::new_derive_key(ROW);
-    let mut bytes = Vec::new();
-    let row = |row: u32| {
-        bytes.clear();
-        for &column in &order {
-            let cell = versions.cell(column, row);
-            put(&mut bytes, &columns[column].data_type, &cell);
-        }
-        *hasher.clone().update(&bytes).finalize().as_bytes()
-    };
-    let mut rows: Vec<[u8; 32]> = versions.visible(position).into_iter().map(row).collect();
-    rows.sort_unstable();
-    let mut head = Vec::new();
-    length(&mut head, columns.len());
-    for &column in &order {
-        text(&mut head, &columns[column].name);
-        text(&mut head, &columns[column].data_type.to_string());
+    /// The fingerprint that the rows at a position had, were these columns the primary key; None where the table has no such columns.
+    pub fn fingerprint_by(&self, key: &[String], position: Commit) -> Option<Fingerprint> {
+        let mut table = self.table.clone();
+        let columns = key.iter().map(|name| table.column_index(name));
+        table.primary_key = columns.collect::<Option<_>>()?;
+        Some(self.fingerprint_as(&table, position))
     }
-    length(&mut head, rows.len());
-    let mut hasher = blake3::Hasher::new_derive_key(TABLE);
-    hasher.update(&head);
-    rows.iter().for_each(|row| _ = hasher.update(row));
-    Fingerprint(*hasher.finalize().as_bytes())
-}
 
-fn length(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(&(length as u64).to_le_bytes());
-}
+    /// The versions visible at a position in canonical order, and their keys in that order.
+    pub fn ordered(&self, position: Commit) -> (Vec<u32>, Keys) {
+        let (rows, keys, order) = self.order(&self.table, position);
+        let in_order = order
+            .iter()
+            .enumerate()
+            .all(|(at, &row)| at == row as usize);
+        let rows = order.iter().map(|&at| rows[at as usize]).collect();
+        let keys = if in_order { keys } else { keys.take(&order) };
+        (rows, keys)
+    }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    length(out, text.len());
-    out.extend_from_slice(text.as_bytes());
-}
+    /// The versions visible at a position, their keys, and the canonical order of both.
+    fn order(&self, table: &Table, position: Commit) -> (Vec<u32>, Keys, Vec<u32>) {
+        let rows = self.visible(position);
+        let keys = self.keys(table, &rows);
+        let order = sorted_by(table, &keys, |run| {
+            let run: Vec<u32> = run.iter().map(|&at| rows[at as usize]).collect();
+            self.bytes_of(table, &run)
+        });
+        (rows, keys, order)
+    }
 
-/// Adds the canonical bytes of a value. Values that are the same by [`Cell`]'s own comparison have the same bytes.
-fn put(out: &mut Vec<u8>, data_type: &DataType, cell: &Cell) {
-    let number = |out: &mut Vec<u8>, tag: u8, value: i64| {
-        out.push(tag);
-        out.extend_from_slice(&value.to_le_bytes());
-    };
-    match cell {
-        Cell::Unknown => out.push(0),
-        Cell::Null => out.push(1),
-        Cell::Bool(value) => out.extend_from_slice(&[2, u8::from(*value)]),
-        Cell::Int(value) => number(out, 3, *value),
-        Cell::Float(value) => {
-            let one = if value.is_nan() {
-                f64::NAN
-            } else {
-                value + 0.0
-            };
-            out.push(4);
-            out.extend_from_slice(&one.to_bits().to_le_bytes());
+    /// `table` is the own one, but for its key.
+    fn fingerprint_as(&self, table: &Table, position: Commit) -> Fingerprint {
+        let (mut rows, keys, order) = self.order(table, position);
+        let heights = heights_of(order.iter().map(|&at| keys.get(at as usize)));
+        drop(keys);
+        rows = order.into_iter().map(|at| rows[at as usize]).collect();
+        let mut tree = Tree::new(LEVELS - 1);
+        for (at, piece) in rows.chunks(PIECE_ROWS).enumerate() {
+            let stored = self.stored(piece);
+            let left = &heights[at * PIECE_ROWS..];
+            tree.rows(&RowBytes::new(table, &stored), left, piece.len());
         }
-        Cell::Decimal(value) => {
-            let value = value.normalized();
-            out.push(5);
-            out.extend_from_slice(&value.unscaled.to_le_bytes());
-            out.push(value.scale);
+        tree.of_table(table)
+    }
+
+    fn keys(&self, table: &Table, rows: &[u32]) -> Keys {
+        let mut keys = Keys::default();
+        let identity = identity(table);
+        for piece in rows.chunks(PIECE_ROWS) {
+            let stored: Vec<_> = identity
+                .iter()
+                .map(|&at| self.columns[at].stored(piece))
+                .collect();
+            let columns: Vec<Column<'_>> = identity
+                .iter()
+                .zip(&stored)
+                .map(|(&at, (array, unknown))| {
+                    Column::new(&table.columns[at].data_type, array, unknown.as_ref())
+                        .expect("columns are kept by their types")
+                })
+                .collect();
+            keys.push_all(&columns, piece.len());
         }
-        Cell::Text(value) => {
-            out.push(6);
-            match data_type {
-                DataType::Jsonb => text(out, &value::canonical_json(value)),
-                _ => text(out, value),
-            }
+        keys
+    }
+
+    fn bytes_of(&self, table: &Table, rows: &[u32]) -> Vec<Vec<u8>> {
+        let mut out = Vec::with_capacity(rows.len());
+        for piece in rows.chunks(PIECE_ROWS) {
+            let stored = self.stored(piece);
+            let bytes = RowBytes::new(table, &stored);
+            out.extend((0..piece.len()).map(|row| {
+                let mut out = Vec::new();
+                bytes.put(row, &mut out);
+                out
+            }));
         }
-        Cell::Bytes(value) => {
-            out.push(7);
-            length(out, value.len());
-            out.extend_from_slice(value);
-        }
-        Cell::Date(value) => number(out, 8, i64::from(*value)),
-        Cell::Time(value) => number(out, 9, *value),
-        Cell::Timestamp(value) => number(out, 10, *value),
-        Cell::List(cells) => {
-            out.push(11);
-            length(out, cells.len());
-            let element = match data_type {
-                DataType::Array(element) => element,
-                other => other,
-            };
-            cells.iter().for_each(|cell| put(out, element, cell));
-        }
+        out
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Change, Image, Op, Transaction, TransactionMeta};
-    use crate::schema::ddl;
+    use crate::change::{Cell, Change, Image, Op, Transaction, TransactionMeta};
+    use crate::schema::{ddl, value};
     use crate::state::Origin;
 
     const TYPES: [(&str, [&str; 2]); 16] = [

@@ -22,6 +22,18 @@ impl TableVersions {
         self.deaths(range).iter().copied().filter(seen)
     }
 
+    /// What separates two states, the earlier one first: the versions that went, and those that came.
+    pub fn difference(&self, from: Commit, to: Commit) -> (Vec<u32>, Vec<u32>) {
+        let range = from + 1..=to;
+        let gone = self.deaths(&range).iter().map(|(_, row)| *row);
+        let gone = gone
+            .filter(|&row| self.born[row as usize] <= from)
+            .collect();
+        let mut come = self.births(&range);
+        come.retain(|&row| self.died[row as usize] > to);
+        (gone, come)
+    }
+
     /// The first of some columns that is not known in one of these versions.
     pub fn not_known_in(&self, columns: &[usize], rows: &[u32]) -> Option<usize> {
         let unknown = |&column: &usize| {

@@ -46,6 +46,11 @@ impl Live {
         std::iter::successors(Some(newest), |&row| self.before(row))
     }
 
+    /// Makes room for more rows.
+    pub(super) fn reserve(&mut self, count: usize, hash_of: impl Fn(u32) -> u64) {
+        self.newest.reserve(count, |&row| hash_of(row));
+    }
+
     /// Adds a row; `hash_of` is asked for the hashes of others when the table grows.
     pub(super) fn insert(
         &mut self,

@@ -13,6 +13,7 @@ mod column;
 mod effects;
 mod event;
 mod fingerprint;
+mod key;
 mod gaps;
 mod lifetimes;
 mod live;
@@ -20,18 +21,26 @@ mod memory;
 mod position;
 mod recorded;
 mod relation;
+mod row;
+mod stored;
 mod touching;
+mod tree;
 mod versions;
 mod writes;
+mod written;
 
 pub use column::TooWide;
 pub use fingerprint::{Fingerprint, of_state};
+pub use key::{Keys, sorted};
 pub use gaps::Gap;
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
+pub use stored::{Malformed, StoredRows};
+pub use tree::{BITS, LEVELS, Node, Print, heights, node, nodes, table_print};
 pub use versions::{Contradiction, TableVersions};
 pub use writes::Write;
+pub use written::Written;
 
 use std::path::PathBuf;
 

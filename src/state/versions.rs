@@ -430,6 +430,16 @@ impl TableVersions {
         Ok(row)
     }
 
+    /// Makes rows of the snapshot out of values that every column got.
+    pub(super) fn append_lives(&mut self, count: usize) {
+        self.in_order &= self.born.last().is_none_or(|&born| born == 0);
+        self.born.resize(self.born.len() + count, 0);
+        self.died.resize(self.died.len() + count, ALIVE);
+        let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
+        let hash_of = |other| hash_row(columns, identity, hasher, other);
+        self.live.reserve(count, hash_of);
+    }
+
     /// A version ends and one of the same identity begins.
     fn take_the_place(&mut self, old: u32, new: u32, commit: Commit) {
         let hash = self.hash_row(new);
@@ -440,7 +450,7 @@ impl TableVersions {
         self.deaths.push((commit, old));
     }
 
-    fn enter(&mut self, row: u32) {
+    pub(super) fn enter(&mut self, row: u32) {
         let hash = self.hash_row(row);
         let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
         let same = |other| same_identity(columns, identity, row, other);

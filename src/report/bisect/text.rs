@@ -367,7 +367,7 @@ impl Writer<'_> {
             commands.push(check.given(given, &CHECKED_THE_SAME).text());
         }
         // Of several sources, `diff` would compare one with another.
-        if let [_] = given.source.as_slice() {
+        if let [] | [_] = given.source.as_slice() {
             let diff = Command::on("diff", given).word(&format!("#{good}"));
             commands.push(diff.word(&format!("#{bad}")).text());
         }

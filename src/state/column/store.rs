@@ -44,6 +44,13 @@ impl Ints {
         }
     }
 
+    pub(super) fn reserve(&mut self, count: usize) {
+        match self {
+            Ints::Narrow(values) => values.reserve(count),
+            Ints::Wide(values) => values.reserve(count),
+        }
+    }
+
     fn make_room_for(&mut self, value: i64) {
         if let Ints::Narrow(values) = self
             && i32::try_from(value).is_err()
@@ -122,6 +129,13 @@ impl Decimals {
             Digits::Wide(values) => values.push(value),
         }
         Ok(())
+    }
+
+    pub(super) fn reserve(&mut self, count: usize) {
+        match &mut self.digits {
+            Digits::Narrow(values) => values.reserve(count),
+            Digits::Wide(values) => values.reserve(count),
+        }
     }
 
     pub(super) fn push_default(&mut self) {
@@ -316,6 +330,10 @@ impl<B: Buffer> Texts<B> {
         self.numbers.push(0);
     }
 
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.numbers.reserve(count);
+    }
+
     pub(super) fn push_copy(&mut self, at: usize) {
         self.numbers.push(self.numbers[at]);
     }
@@ -366,7 +384,7 @@ impl<B: Buffer> Texts<B> {
 
 /// What a slot holds besides its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(in crate::state) enum Slot {
     Value,
     Null,
     Unknown,
@@ -398,6 +416,14 @@ impl Slots {
         self.count += 1;
         if slot != Slot::Value || !self.marks.is_empty() {
             self.set(self.count - 1, slot);
+        }
+    }
+
+    /// Many slots that all hold values.
+    pub(super) fn push_values(&mut self, count: usize) {
+        self.count += count;
+        if !self.marks.is_empty() {
+            self.marks.resize(self.count.div_ceil(SLOTS_A_BYTE), 0);
         }
     }
 

@@ -1,0 +1,172 @@
+//! A directory of the file system.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Disk, Entry, LOCK, Lock, LockError, OWNER};
+
+/// The longest word of an owner that is read.
+const OWNER_BYTES_MAX: usize = 1000;
+
+/// A store's directory.
+#[derive(Debug)]
+pub struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    /// The store in a directory, which need not be there yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Local { root: root.into() }
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        if path.is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(path)
+        }
+    }
+
+    fn owner(&self) -> String {
+        let text = std::fs::read(self.at(OWNER)).unwrap_or_default();
+        let text = &text[..text.len().min(OWNER_BYTES_MAX)];
+        String::from_utf8_lossy(text).trim().to_owned()
+    }
+}
+
+impl Disk for Local {
+    fn read(&self, path: &str, most: u64) -> io::Result<Vec<u8>> {
+        let file = File::open(self.at(path))?;
+        let bytes = file.metadata()?.len().min(most);
+        let mut read = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        file.take(most.saturating_add(1)).read_to_end(&mut read)?;
+        Ok(read)
+    }
+
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).open(self.at(path))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(self.at(path))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    fn truncate(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.at(path))?;
+        file.set_len(bytes)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.at(path))
+    }
+
+    fn remove_directory(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_dir(self.at(path))
+    }
+
+    fn make_directory(&self, path: &str) -> io::Result<bool> {
+        let path = self.at(path);
+        if path.is_dir() {
+            return Ok(false);
+        }
+        std::fs::create_dir_all(path)?;
+        Ok(true)
+    }
+
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
+        File::open(self.at(path))?.sync_all()
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
+        let entries = match std::fs::read_dir(self.at(path)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                let name = crate::escape::os(&name);
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the name `{name}` is not UTF-8"),
+                )
+            })?;
+            // Not following links: a link is no file of a store.
+            let metadata = entry.metadata()?;
+            found.push(Entry {
+                name,
+                is_directory: metadata.is_dir(),
+                bytes: if metadata.is_file() {
+                    metadata.len()
+                } else {
+                    0
+                },
+            });
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn lock(&self, owner: &str) -> Result<Box<dyn Lock>, LockError> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false);
+        let file = options.open(self.at(LOCK)).map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held(self.owner())),
+            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        }
+        let owner_file = self.at(OWNER);
+        std::fs::write(&owner_file, owner).map_err(LockError::Io)?;
+        Ok(Box::new(Held { file, owner_file }))
+    }
+
+    fn holder(&self) -> io::Result<Option<String>> {
+        let file = match File::open(self.at(LOCK)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(self.owner())),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The lock of a store; the system gives it back when the process ends, however it ends.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    owner_file: PathBuf,
+}
+
+impl Lock for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Only a word for people: the lock itself is what counts.
+        let _ = std::fs::remove_file(&self.owner_file);
+        let _ = self.file.unlock();
+    }
+}

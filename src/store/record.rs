@@ -1,0 +1,399 @@
+//! Recording a history: segments of its changes, snapshots between them.
+
+use std::ops::RangeInclusive;
+
+use super::Store;
+use super::chain::{Act, Stretch};
+use super::error::StoreError;
+use super::format::{Kind, changes_file, segment_directory};
+use super::ledger::commits;
+use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
+use super::snapshot::parallel;
+use super::writer::{Staged, Writer};
+use crate::change::{Cell, Commit, Transaction, TransactionMeta};
+use crate::schema::Schema;
+use crate::state::{History, TableVersions};
+
+/// When a segment is sealed, and when a snapshot is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealing {
+    /// The most changes of a segment, but for a transaction that has more.
+    pub changes_max: u64,
+    /// The most bytes of a segment, as far as they can be foretold from the segments before.
+    pub bytes_max: u64,
+    /// After how many changes a snapshot is made; 0 for never.
+    pub snapshot_every: u64,
+}
+
+impl Default for Sealing {
+    fn default() -> Self {
+        Sealing {
+            changes_max: 500_000,
+            bytes_max: 64 << 20,
+            snapshot_every: 1_000_000,
+        }
+    }
+}
+
+/// What a recording added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Commits.
+    pub commits: u64,
+    /// Changes.
+    pub changes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Bytes of the segments.
+    pub bytes: u64,
+}
+
+impl Writer {
+    /// Records what a history has beyond the store's head; an empty store begins with the history's first state.
+    /// `progress` is told the last commit that was sealed.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the history is not the one that the store holds the beginning of; when the disk fails.
+    pub fn record(
+        &mut self,
+        history: &History,
+        sealing: Sealing,
+        progress: &dyn Fn(Commit),
+    ) -> Result<Recorded, StoreError> {
+        let mut recorded = Recorded::default();
+        self.store().suits(history)?;
+        if self.store().ledger().snapshots.is_empty() {
+            self.snapshot(history, history.first)?;
+            recorded.snapshots += 1;
+        } else {
+            self.store().is_continued_by(history)?;
+        }
+        progress(self.store().ledger().head());
+        let mut since = self.changes_since_snapshot();
+        let mut width = None;
+        while let Some((stretch, range)) = self.next_stretch(history, sealing, width) {
+            let bytes = self.segment(history, &stretch, range)?;
+            width = Some((bytes, stretch.changes.max(1)));
+            recorded.segments += 1;
+            recorded.bytes += bytes;
+            recorded.changes += stretch.changes;
+            recorded.commits += history.commits_until(stretch.to) as u64
+                - history.commits_until(stretch.from - 1) as u64;
+            since += stretch.changes;
+            let is_due = sealing.snapshot_every > 0 && since >= sealing.snapshot_every;
+            if is_due && !self.store().format().partial_start {
+                self.snapshot(history, stretch.to)?;
+                recorded.snapshots += 1;
+                since = 0;
+            }
+            progress(stretch.to);
+        }
+        Ok(recorded)
+    }
+
+    fn changes_since_snapshot(&self) -> u64 {
+        let ledger = self.store().ledger();
+        let last = ledger.snapshots.last_key_value().map_or(0, |(&at, _)| at);
+        let later = ledger.segments.values().filter(|stretch| stretch.to > last);
+        later.map(|stretch| stretch.changes).sum()
+    }
+
+    /// What the next segment is to hold: its stretch, and the commits whose changes it has.
+    fn next_stretch(
+        &self,
+        history: &History,
+        sealing: Sealing,
+        width: Option<(u64, u64)>,
+    ) -> Option<(Stretch, RangeInclusive<Commit>)> {
+        let head = self.store().ledger().head();
+        let most = match width {
+            Some((bytes, changes)) => sealing
+                .changes_max
+                .min(sealing.bytes_max * changes / bytes.max(1)),
+            None => sealing.changes_max,
+        };
+        let mut stretch: Option<Stretch> = None;
+        let known = history.commits_until(head);
+        for (commit, meta) in history.commits().skip(known) {
+            let changes = history.recorded_count(commit) as u64;
+            let gap = history.gap_ended_by(commit);
+            let full = |stretch: &Stretch| stretch.changes + changes > most.max(1) || gap.is_some();
+            if stretch.as_ref().is_some_and(full) {
+                break;
+            }
+            let stretch = stretch.get_or_insert_with(|| Stretch {
+                from: gap.map_or(commit, |gap| gap.from),
+                unseen: gap.is_some(),
+                ..Stretch::default()
+            });
+            stretch.to = commit;
+            stretch.changes += changes;
+            stretch.lsn_from = stretch.lsn_from.take().or_else(|| meta.lsn.clone());
+            stretch.lsn_to = meta.lsn.clone().or_else(|| stretch.lsn_to.take());
+            stretch.time_from = stretch.time_from.or(meta.time);
+            stretch.time_to = meta.time.or(stretch.time_to);
+            if gap.is_some() {
+                break;
+            }
+        }
+        let stretch = stretch?;
+        let range = if stretch.unseen {
+            stretch.to..=stretch.to
+        } else {
+            stretch.from..=stretch.to
+        };
+        Some((stretch, range))
+    }
+
+    /// Writes and seals a segment; says how many bytes it has.
+    fn segment(
+        &mut self,
+        history: &History,
+        stretch: &Stretch,
+        range: RangeInclusive<Commit>,
+    ) -> Result<u64, StoreError> {
+        let files = segment_files(history, stretch, &range)?;
+        let staged = parallel(files.len(), |at| {
+            let (path, bytes) = &files[at];
+            self.stage(path, bytes)
+        })?;
+        let bytes = staged
+            .iter()
+            .map(|staged: &Staged| staged.sealed.bytes)
+            .sum();
+        self.seal(Act::Changes(stretch.clone()), staged, Vec::new())?;
+        Ok(bytes)
+    }
+
+    /// Takes over a state that another history has at a position as this store's next commit, without the commits between, and makes a
+    /// snapshot of it: the source's own number where it has numbers (`at`), else the next one. Says which commit it became.
+    ///
+    /// # Errors
+    /// As [`Writer::record`].
+    pub fn leap(
+        &mut self,
+        source: &History,
+        at: Commit,
+        meta: TransactionMeta,
+    ) -> Result<Commit, StoreError> {
+        self.store().suits(source)?;
+        let head = self.store().ledger().head();
+        let to = match self.store().format().kind {
+            Kind::Changes => at,
+            Kind::Snapshots => head + 1,
+        };
+        let mut own = self.store().history_of(head..=head)?;
+        let rows: Vec<Vec<Vec<Cell>>> = source.tables.iter().map(|t| rows_at(t, at)).collect();
+        if self.store().format().kind == Kind::Changes {
+            own.skip_to(to);
+        }
+        own.replace(meta, &rows).map_err(|(table, error)| {
+            let name = source.schema.tables[table].name.short();
+            StoreError::refused(
+                format!("table {name}: {error}"),
+                "the rows do not fit the store",
+            )
+        })?;
+        drop(rows);
+        while let Some((stretch, range)) = self.next_stretch(&own, Sealing::default(), None) {
+            self.segment(&own, &stretch, range)?;
+        }
+        self.snapshot(&own, to)?;
+        Ok(to)
+    }
+}
+
+fn rows_at(table: &TableVersions, at: Commit) -> Vec<Vec<Cell>> {
+    let columns = 0..table.table.columns.len();
+    let row = |row: u32| {
+        columns
+            .clone()
+            .map(|column| table.cell(column, row))
+            .collect()
+    };
+    table.visible(at).into_iter().map(row).collect()
+}
+
+/// The files of a segment, by path.
+fn segment_files(
+    history: &History,
+    stretch: &Stretch,
+    range: &RangeInclusive<Commit>,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let directory = segment_directory(stretch.from, stretch.to);
+    let odd = |error: Unreadable| {
+        StoreError::io("encode", &directory)(std::io::Error::other(error.to_string()))
+    };
+    let known = history.commits_until(range.start() - 1)..history.commits_until(*range.end());
+    let metas: Vec<_> = history
+        .commits()
+        .skip(known.start)
+        .take(known.len())
+        .collect();
+    let mut files = vec![(
+        format!("{directory}/{TRANSACTIONS}"),
+        encode_transactions(&metas).map_err(odd)?,
+    )];
+    let tables = parallel(history.tables.len(), |number| {
+        let versions = &history.tables[number];
+        let written = versions.written(range);
+        if written.is_empty() {
+            return Ok(None);
+        }
+        let bytes = encode_changes(&versions.table, &written).map_err(odd)?;
+        let path = format!("{directory}/{}", changes_file(number, &versions.table));
+        Ok(Some((path, bytes)))
+    })?;
+    files.extend(tables.into_iter().flatten());
+    Ok(files)
+}
+
+impl Store {
+    /// Whether a history can be put into this store at all.
+    pub(super) fn suits(&self, history: &History) -> Result<(), StoreError> {
+        let format = self.format();
+        let kind = Kind::of(history.origin);
+        if kind != format.kind {
+            let word = |kind: Kind| match kind {
+                Kind::Changes => "recorded transactions",
+                Kind::Snapshots => "snapshots",
+            };
+            let (own, other) = (word(format.kind), word(kind));
+            return Err(StoreError::refused(
+                format!("the store holds {own}, the source has {other}"),
+                "name another store",
+            ));
+        }
+        if format.schema != history.schema {
+            return Err(StoreError::refused(
+                schema_difference(&format.schema, &history.schema),
+                "a store holds one schema: name another store for the new one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a history goes on where the store ends: its last segment and its last snapshot are looked at.
+    pub(super) fn is_continued_by(&self, history: &History) -> Result<(), StoreError> {
+        let head = self.ledger().head();
+        let other =
+            "this is not the history that the store holds: name its own source, or another store";
+        if head > history.head() {
+            let message = format!(
+                "the store ends at #{head}, the source already at #{}",
+                history.head()
+            );
+            return Err(StoreError::refused(message, other));
+        }
+        if history.first > head {
+            let message = format!(
+                "the store ends at #{head}, the source begins at #{}: what lies between would be missing",
+                history.first
+            );
+            let hint = "`firstbad snapshot` takes its state over and records the gap";
+            return Err(StoreError::refused(message, hint));
+        }
+        if let Some((_, last)) = self.ledger().segments.last_key_value() {
+            self.holds_as(last, history, other)?;
+        }
+        let Some((&at, kept)) = self.ledger().snapshots.last_key_value() else {
+            return Ok(());
+        };
+        // Without a snapshot at its beginning, more and more of a state becomes known.
+        let comparable = !self.format().partial_start && at >= history.first;
+        if comparable && history.unseen_at(at).is_none() {
+            let found = history.state_fingerprint(at).map(super::Hash::from);
+            if found != Some(kept.fingerprint) {
+                let message =
+                    format!("the source's state at #{at} is not the one that was recorded");
+                return Err(StoreError::refused(message, other));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a history has the same transactions as a segment.
+    fn holds_as(
+        &self,
+        stretch: &Stretch,
+        history: &History,
+        other: &str,
+    ) -> Result<(), StoreError> {
+        if history.first >= stretch.from || stretch.unseen {
+            return Ok(());
+        }
+        let files = segment_files(history, stretch, &(stretch.from..=stretch.to))?;
+        let same = |(path, bytes): &(String, Vec<u8>)| {
+            let live = self.ledger().files.get(path);
+            live.is_some_and(|live| live.sealed.holds(bytes))
+        };
+        if files.iter().all(same) && files.len() == self.ledger().segment_files(stretch).count() {
+            return Ok(());
+        }
+        // Other bytes may be the same transactions, written by another version.
+        let recorded = self.transactions(stretch)?;
+        let mut found = (stretch.from..=stretch.to).map(|commit| Transaction {
+            commit,
+            meta: history.meta(commit).cloned().unwrap_or_default(),
+            changes: history.written_changes(commit),
+        });
+        let differs = recorded
+            .iter()
+            .find(|one| found.next().as_ref() != Some(*one));
+        match differs {
+            None => Ok(()),
+            Some(one) => {
+                let commit = commits(one.commit, one.commit);
+                let message = format!("{commit} of the source is not the one that was recorded");
+                Err(StoreError::refused(message, other))
+            }
+        }
+    }
+}
+
+/// What distinguishes two schemas, in words.
+fn schema_difference(own: &Schema, other: &Schema) -> String {
+    for table in &other.tables {
+        let name = table.name.short();
+        let Some(known) = own.table(&table.name) else {
+            return format!("the store has no table `{name}`");
+        };
+        for column in &table.columns {
+            match known.column(&column.name) {
+                None => {
+                    return format!(
+                        "table `{name}` of the store has no column `{}`",
+                        column.name
+                    );
+                }
+                Some(known) if known.data_type != column.data_type => {
+                    return format!(
+                        "column `{name}.{}` is {} in the store and {} in the source",
+                        column.name, known.data_type, column.data_type
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(gone) = known
+            .columns
+            .iter()
+            .find(|c| table.column(&c.name).is_none())
+        {
+            return format!("table `{name}` of the source has no column `{}`", gone.name);
+        }
+        if known != table {
+            return format!("table `{name}` of the store has another key or other constraints");
+        }
+    }
+    match own
+        .tables
+        .iter()
+        .find(|table| other.table(&table.name).is_none())
+    {
+        Some(gone) => format!("the source has no table `{}`", gone.name.short()),
+        None => "the tables of the store stand in another order".into(),
+    }
+}

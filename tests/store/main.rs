@@ -1,0 +1,3 @@
+//! Stores: what goes in comes out, on disks that fail and after crashes.
+
+mod routes;
