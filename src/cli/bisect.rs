@@ -120,7 +120,7 @@ struct Asked<'a> {
 fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
     let arguments = asked.arguments;
     let (rules, mut found) = arguments.which.load(asked.source, asked.config)?;
-    let history = inputs::open_for_rules(&asked.source.arguments, &mut found, verbose)?;
+    let history = inputs::open_for_rules(&asked.source.arguments, None, &mut found, verbose)?;
     let history = Arc::new(history);
     let range = range(arguments, &history)?;
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
@@ -309,7 +309,7 @@ fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectRe
 
 fn by_command(asked: &Asked<'_>, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
     let arguments = asked.arguments;
-    let opened = inputs::open(&asked.source.arguments, verbose)?;
+    let opened = inputs::open(&asked.source.arguments, None, verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = opened.history;
     if matches!(history.origin, Origin::SingleState | Origin::SnapshotOnly) {
