@@ -380,6 +380,8 @@ impl TableVersions {
             events.push(event(row, NO_ROW));
         }
         self.events.extend(events);
+        // Now all rows are known.
+        self.partial_start = false;
         Ok(())
     }
 
