@@ -193,6 +193,14 @@ fn open_store(path: &Path, around: Option<Around<'_>>) -> Result<Opened, SourceE
     })
 }
 
+/// The store that arguments name; None where they name something else.
+pub fn store_of(arguments: &[String]) -> Option<PathBuf> {
+    match find_out(arguments) {
+        Ok((_, Kind::Store(path))) => Some(path),
+        _ => None,
+    }
+}
+
 /// Whether arguments name a source at all; nothing is read of it.
 ///
 /// # Errors
