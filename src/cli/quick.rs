@@ -67,6 +67,7 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
     };
     let mut report = BisectReport {
         expired,
+        good: store.ledger().first,
         ..empty_report(asked, &history, &range)
     };
     let mut search = Search {
