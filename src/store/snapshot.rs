@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Store;
-use super::chain::{Act, Sealed};
+use super::chain::{Act, Sealed, Vouched};
 use super::error::StoreError;
 use super::format::manifest_path;
 use super::hash::Hash;
@@ -29,11 +29,14 @@ pub(super) type Put<'a> = &'a (dyn Fn(File) -> Result<(), StoreError> + Sync);
 
 impl Writer {
     /// Makes a snapshot of a history's state: from the store's last one before it where there is one, else of all rows.
-    /// Says how many of its chunks were written.
+    /// Says how many of its chunks were written: none where the store has this snapshot already.
     ///
     /// # Errors
     /// When the disk fails, or what is there is damaged.
     pub fn snapshot(&mut self, history: &History, at: Commit) -> Result<usize, StoreError> {
+        if self.store().ledger().snapshots.contains_key(&at) {
+            return Ok(0);
+        }
         let staged: Mutex<BTreeMap<String, Staged>> = Mutex::new(BTreeMap::new());
         let known = self.store().object_paths()?;
         let put = |(sealed, bytes): File| {
@@ -89,7 +92,7 @@ impl Store {
             StoreError::damaged(path.as_str(), whole(sealed), "it is no manifest", affects)
         };
         let bytes = self.fetch(sealed.ok_or_else(odd)?)?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| odd())?;
+        let manifest: Manifest = serde_json::from_slice(bytes.bytes()).map_err(|_| odd())?;
         let is_whole = manifest.tables.len() == self.format().schema.tables.len();
         if is_whole { Ok(manifest) } else { Err(odd()) }
     }
@@ -302,7 +305,7 @@ fn encode(table: &Table, rows: &StoredRows) -> Result<Vec<u8>, Unreadable> {
     Ok(parquet::encode(&rows.to_batch(table), &[])?)
 }
 
-pub(super) fn decode(table: &Table, bytes: Vec<u8>) -> Result<StoredRows, Unreadable> {
+pub(super) fn decode(table: &Table, bytes: Vouched) -> Result<StoredRows, Unreadable> {
     let parts = parquet::decode(bytes)?.map(|batch| {
         StoredRows::from_batch(table, &batch?).map_err(|error| Unreadable(error.to_string()))
     });
