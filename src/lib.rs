@@ -9,8 +9,8 @@
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
-//!                   |                     ^  |    |  |                            |
-//!                   +-> schema -----------+  |    |  +-> lives -> bisect ---------+
+//!                  ^  |                   ^  |    |  |                            |
+//!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
 //!                                            |    |                 ^
 //!                                            |    |  factors -------+   (what bad writes have in common)
 //!                                            |    +-> case              (examples inside rule files)

@@ -11,6 +11,7 @@ use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
 use crate::state::{History, Origin};
+use crate::store::StoreError;
 use crate::verdict::At;
 
 /// Where rules are looked for: `--rules`, else `rules` of the file, else `rules` in the source, else ./rules.
@@ -57,7 +58,6 @@ pub(super) fn rule_paths(
 }
 
 /// The store of commands that keep one: the one that was given, else that of the file, else `.firstbad` beside the file or here.
-#[expect(dead_code, reason = "for the commands that fill a store and prove it")]
 pub(super) fn store(given: Option<PathBuf>, config: &Config) -> PathBuf {
     config.store_or(given)
 }
@@ -124,12 +124,45 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
     match error {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
+        SourceError::Store { path, source } => store_error(source, path),
         SourceError::Tool { message, hint } => output::missing_tool(message, hint),
         SourceError::Io { path, source } => output::world(
             &format!("cannot read {}", output::mask().path(path).display()),
             source,
         ),
     }
+}
+
+/// Says why a store cannot be read or written.
+pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
+    let shown = output::mask().path(path).display().to_string();
+    let verify = format!("`firstbad verify {shown}` names all that is damaged");
+    match error {
+        StoreError::NotThere(_) => output::wrong_argument(
+            &format!("there is no store in `{shown}`"),
+            Some("fill one with `firstbad record SOURCE --store DIR`"),
+        ),
+        StoreError::Refused { message, hint } => {
+            output::wrong_argument(&format!("{shown}: {message}"), Some(hint))
+        }
+        StoreError::Newer { .. } => failed(
+            &format!("{shown}: {error}"),
+            "use the version of firstbad that wrote it, or a later one",
+        ),
+        StoreError::Damaged(_) => failed(&format!("{shown}: {error}"), &verify),
+        StoreError::Locked(_) => failed(
+            &format!("{shown}: {error}"),
+            "one process at a time writes a store: wait for it, or stop it",
+        ),
+        StoreError::Changing => failed(&format!("{shown}: {error}"), "try again"),
+        StoreError::Io { source, .. } => output::world(&format!("{shown}: {error}"), source),
+    }
+}
+
+/// The world failed, and what can be done.
+fn failed(message: &str, hint: &str) -> Stop {
+    let _ = output::wrong_argument(message, Some(hint));
+    Stop { code: exit::WORLD }
 }
 
 /// A position with its attributes, as reports show it; a source without a history has none.

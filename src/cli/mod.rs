@@ -7,9 +7,12 @@ mod diff;
 mod inputs;
 mod output;
 mod output_file;
+mod record;
 mod rules;
 mod settings;
 mod sql;
+mod status;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +66,14 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Show the rows that differ between two positions, or between two sources
     Diff(diff::DiffArgs),
+    /// Record a source's changes in a store, from where the store ends
+    Record(record::RecordArgs),
+    /// Write down the state of a source in a store
+    Snapshot(record::SnapshotArgs),
+    /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
+    Verify(verify::VerifyArgs),
+    /// Say what a store covers, how fresh it is, and how safe
+    Status(status::StatusArgs),
     /// Write the synthetic shop history, byte for byte the same each time
     #[command(name = "fixtures", hide = true)]
     Fixtures {
@@ -112,6 +123,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Rules(command) => rules::run(&command, &config, cli.verbose),
         Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
+        Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
+        Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
+        Command::Verify(arguments) => verify::run(&arguments, &config),
+        Command::Status(arguments) => status::run(&arguments, &config),
         Command::Fixtures { directory } => fixtures(&directory),
     }
 }

@@ -155,3 +155,26 @@ pub(super) fn progress(steps: usize) -> indicatif::ProgressBar {
         Err(_) => bar,
     }
 }
+
+/// Progress over steps of a kind, on a terminal only.
+pub(super) fn steps(steps: u64, of: &'static str) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(steps);
+    let template = format!("{{bar:30}} {{human_pos}}/{{human_len}} {of} {{msg}}");
+    match indicatif::ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// That something takes its time, on a terminal only.
+pub(super) fn waiting(what: &'static str) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}

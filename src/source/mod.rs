@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Level};
 use crate::state::History;
+use crate::store::{self, Store, StoreError};
 
 /// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,15 @@ pub enum SourceError {
         message: String,
         /// What to install.
         hint: &'static str,
+    },
+    /// A store cannot be read.
+    #[error("cannot read the store {}", path.display())]
+    Store {
+        /// The store.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: StoreError,
     },
     /// The file system failed.
     #[error("cannot read {}", path.display())]
@@ -98,9 +108,11 @@ enum Kind {
     Dumps(Vec<PathBuf>),
     /// One dump.
     Dump(PathBuf),
+    /// A store.
+    Store(PathBuf),
 }
 
-/// Opens a source: a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
+/// Opens a source: a store, a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
 ///
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
@@ -118,6 +130,9 @@ pub fn open_held(arguments: &[String]) -> Result<Opened, SourceError> {
 
 fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> {
     let (root, kind) = find_out(arguments)?;
+    if let Kind::Store(path) = &kind {
+        return open_store(path);
+    }
     let (schema, mut diagnostics) = match &kind {
         Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
         Kind::Dump(dump) => dump::schema(&root, std::slice::from_ref(dump))?,
@@ -129,6 +144,7 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
         Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics, in_place)?,
         Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
+        Kind::Store(_) => unreachable!("stores were opened above"),
     };
     history
         .files
@@ -138,6 +154,19 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
     Ok(Opened {
         history,
         diagnostics,
+    })
+}
+
+/// Opens a store with all that it holds.
+fn open_store(path: &Path) -> Result<Opened, SourceError> {
+    let history = Store::open(path).and_then(|store| store.history());
+    let history = history.map_err(|source| SourceError::Store {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Ok(Opened {
+        history,
+        diagnostics: Vec::new(),
     })
 }
 
@@ -163,6 +192,9 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
     let paths: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
     all_there(&paths)?;
     match paths.as_slice() {
+        [directory] if store::is_store(directory) => {
+            Ok((directory.clone(), Kind::Store(directory.clone())))
+        }
         [one] if dump::is_dump(one) => Ok((beside(one), Kind::Dump(one.clone()))),
         [directory] if directory.is_dir() => {
             let has = |name: &str| directory.join(name).is_dir();

@@ -46,7 +46,7 @@ pub use hash::Hash;
 pub use ledger::{Covered, Kept, Ledger, Live};
 pub use manifest::{Chunk, KeyBytes, Manifest, TableManifest};
 pub use record::{Recorded, Sealing};
-pub use tidy::{Dropped, Retention};
+pub use tidy::{Dropped, Retention, Usage};
 pub use writer::Writer;
 
 use chain::{CHAIN_BYTES_MAX, Vouched};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::Store;
 use super::chain::{Act, Stretch};
 use super::error::StoreError;
 use super::format::{changes_file, manifest_path, segment_directory};
@@ -23,6 +24,19 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// What a store takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of segments.
+    pub segments_bytes: u64,
+    /// Bytes of snapshots: their manifests and chunks.
+    pub snapshots_bytes: u64,
+    /// Changes in all segments.
+    pub changes: u64,
+    /// Chunks that are different.
+    pub chunks: u64,
+}
+
 /// What went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -34,6 +48,47 @@ pub struct Dropped {
     pub snapshots: usize,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl Store {
+    /// What the store takes.
+    ///
+    /// # Errors
+    /// When a manifest is damaged.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        self.usage_from(self.ledger().first)
+    }
+
+    /// What the store takes when it begins with this snapshot.
+    fn usage_from(&self, first: Commit) -> Result<Usage, StoreError> {
+        let ledger = self.ledger();
+        let mut usage = Usage::default();
+        for stretch in ledger
+            .segments
+            .values()
+            .filter(|stretch| stretch.to > first)
+        {
+            let files = ledger.segment_files(stretch);
+            usage.segments_bytes += files.map(|(_, sealed)| sealed.bytes).sum::<u64>();
+            usage.changes += stretch.changes;
+        }
+        let mut objects: BTreeMap<String, u64> = BTreeMap::new();
+        for &at in ledger.snapshots.keys().filter(|at| **at >= first) {
+            usage.snapshots_bytes += ledger.manifest(at).map_or(0, |sealed| sealed.bytes);
+            for (_, chunk) in self.manifest(at)?.chunks() {
+                objects.insert(chunk.sealed().path, chunk.bytes);
+            }
+        }
+        usage.snapshots_bytes += objects.values().sum::<u64>();
+        usage.chunks = objects.len() as u64;
+        Ok(usage)
+    }
+}
+
+impl Usage {
+    fn bytes(&self) -> u64 {
+        self.segments_bytes + self.snapshots_bytes
+    }
 }
 
 impl Writer {
@@ -147,7 +202,7 @@ impl Writer {
             let later: Vec<Commit> = ledger.snapshots.range(first..).map(|(&at, _)| at).collect();
             for at in later {
                 first = at;
-                if self.bytes_from(at)? <= most {
+                if self.store().usage_from(at)?.bytes() <= most {
                     break;
                 }
             }
@@ -158,32 +213,10 @@ impl Writer {
         self.begin_with(first).map(Some)
     }
 
-    /// How many bytes the store has when it begins with this snapshot.
-    fn bytes_from(&self, first: Commit) -> Result<u64, StoreError> {
-        let ledger = self.store().ledger();
-        let segments = ledger
-            .segments
-            .values()
-            .filter(|stretch| stretch.to > first);
-        let segments: u64 = segments
-            .flat_map(|stretch| ledger.segment_files(stretch))
-            .map(|(_, sealed)| sealed.bytes)
-            .sum();
-        let mut objects: BTreeMap<String, u64> = BTreeMap::new();
-        let mut manifests = 0;
-        for &at in ledger.snapshots.keys().filter(|at| **at >= first) {
-            manifests += ledger.manifest(at).map_or(0, |sealed| sealed.bytes);
-            for (_, chunk) in self.store().manifest(at)?.chunks() {
-                objects.insert(chunk.sealed().path, chunk.bytes);
-            }
-        }
-        Ok(segments + manifests + objects.values().sum::<u64>())
-    }
-
     /// Drops everything before a snapshot.
     fn begin_with(&mut self, first: Commit) -> Result<Dropped, StoreError> {
-        let before = self.bytes_from(self.store().ledger().first)?;
-        let after = self.bytes_from(first)?;
+        let before = self.store().usage()?.bytes();
+        let after = self.store().usage_from(first)?.bytes();
         let ledger = self.store().ledger();
         let mut removed = Vec::new();
         let mut dropped = Dropped {

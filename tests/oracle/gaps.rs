@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use firstbad::bisect::{self, Certainty, Range};
 use firstbad::change::{Cell, Change, Image, Op, Transaction, TransactionMeta};
-use firstbad::judge::{Judge, Life, Limits, Lives, Options, Prepared};
+use firstbad::judge::{Judge, JudgeError, Life, Limits, Lives, Options, Prepared, QueryError};
 use firstbad::rule::{Rule, file};
 use firstbad::state::{Gap, History, Origin};
 use firstbad::verdict::{Outcome, Verdict};
 
+use crate::ask::answered;
 use crate::rng::Rng;
 use crate::value::V;
 use crate::world::{self, Past, Row, World};
@@ -172,6 +173,7 @@ fn partial(rng: &mut Rng, past: &Past, cut: &Cut) -> History {
 /// A whole history and what is left of it, with rules for both.
 struct Case {
     seed: u64,
+    past: Past,
     cut: Cut,
     whole: Judge,
     part: Judge,
@@ -208,6 +210,7 @@ fn case(seed: u64) -> Option<Case> {
     });
     Some(Case {
         seed,
+        past,
         cut,
         whole,
         part,
@@ -511,6 +514,68 @@ fn what_is_known_of_a_part_is_true_of_the_whole() {
             "bounded",
         ] {
             assert!(occurred.contains_key(what), "{what}: {occurred:?}");
+        }
+    }
+}
+
+impl Case {
+    fn check_queries(&self, position: u32) {
+        let first = self.cut.first;
+        let head = at(self.part.history().head());
+        let told = format!("FIRSTBAD_SEED={} #{position}", self.seed);
+        let there = format!("select count(*) as n from \"#{position}\".parent");
+        let answers = [
+            answered(
+                &self.part,
+                "select count(*) as n from parent",
+                &at(position),
+            ),
+            answered(&self.part, &there, &head),
+        ];
+        for answer in answers {
+            if self.cut.is_known(position) {
+                let count = self.past.states[position as usize][0].len();
+                let rows = answer.unwrap_or_else(|error| panic!("{told}: {error}"));
+                assert_eq!(rows, [format!("{{\"n\":{count}}}")], "{told}");
+                continue;
+            }
+            match answer {
+                Err(QueryError::Unanswered(JudgeError::Unknown(reason))) => {
+                    assert!(reason.contains("not seen"), "{told}: {reason}");
+                }
+                other => panic!("{told}: {other:?}"),
+            }
+        }
+        if let Some(before) = first.checked_sub(1) {
+            let query = format!("select count(*) from \"#{before}\".parent");
+            match answered(&self.part, &query, &head) {
+                Err(QueryError::Mistake(found)) => {
+                    let words = format!("begins at #{first}");
+                    assert!(found.message.contains(&words), "{}", found.message);
+                }
+                other => panic!("{told}: {other:?}"),
+            }
+        }
+        if self.cut.is_known(position) {
+            let known = (first + 1..=position).filter(|at| self.cut.is_known(*at));
+            let mut rows: Vec<String> = known.map(|at| format!("{{\"commit\":{at}}}")).collect();
+            rows.sort();
+            let query = "select commit from firstbad.transactions";
+            let have = answered(&self.part, query, &at(position)).expect("it can be read");
+            assert_eq!(have, rows, "{told}");
+        }
+    }
+}
+
+#[test]
+fn queries_name_what_was_not_seen() {
+    let seeds = match number("FIRSTBAD_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => FIRST_SEED + 5_000_000..FIRST_SEED + 5_000_012,
+    };
+    for case in seeds.filter_map(case) {
+        for position in case.cut.first..=case.part.history().head() {
+            case.check_queries(position);
         }
     }
 }

@@ -1,3 +1,11 @@
-//! Stores: what goes in comes out, on disks that fail and after crashes.
+//! Stores: what goes in comes out, on disks that fail and after crashes; what is damaged is found.
+//!
+//! `FIRSTBAD_SEED` replays a campaign with another seed.
 
+mod fixture;
+mod flips;
+#[allow(dead_code)]
+#[path = "../oracle/rng.rs"]
+mod rng;
 mod routes;
+mod story;

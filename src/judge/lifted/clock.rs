@@ -31,7 +31,7 @@ const EVERY_MAX: usize = 4 << 20;
 const ROWS_MAX: usize = 64 << 20;
 
 /// How many commits a range may have, with those that were not seen.
-const TIMES_MAX: usize = 64 << 20;
+const TIMES_MAX: usize = 32 << 20;
 
 /// What is known of a rule that asks for the time.
 #[derive(Debug)]
@@ -92,18 +92,20 @@ impl Ticking {
 fn times(history: &History, range: &RangeInclusive<Commit>) -> Result<Times, JudgeError> {
     let is_first = *range.start() <= history.first;
     let first = || is_first.then(|| history.began(0)).flatten();
-    if (range.end() - range.start()) as usize >= TIMES_MAX {
+    // All positions up to the first state have its time.
+    let start = history.first.min(*range.end()).max(*range.start());
+    if (range.end() - start) as usize >= TIMES_MAX {
         return Err(JudgeError::Unknown("there are too many commits".into()));
     }
-    let mut now = history.now_at(*range.start()).or_else(first);
+    let mut now = history.now_at(start).or_else(first);
     let mut times = Vec::new();
-    for commit in range.clone() {
+    for commit in start..=*range.end() {
         now = history.meta(commit).and_then(|meta| meta.time).or(now);
         // Times that nanoseconds cannot hold are no times to the engine.
         let time = now.filter(|now| now.checked_mul(1000).is_some());
         times.push(time.ok_or_else(|| JudgeError::Unknown("some commit has no time".into()))?);
     }
-    Ok(Times::new(*range.start(), times.into()))
+    Ok(Times::new(start, times.into()))
 }
 
 /// A lifted plan that asks for the time, ready to be fed.
@@ -213,7 +215,7 @@ impl Feed<'_> {
     ) -> Result<Vec<Pair>, JudgeError> {
         self.ticking
             .clock
-            .set(*range.start(), Arc::clone(times.all()));
+            .set(times.first(), Arc::clone(times.all()));
         if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
             return Ok(changed);
         }
