@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstbad::change::{Change, Commit, TransactionMeta};
 use firstbad::state::{Fingerprint, History};
@@ -19,6 +20,33 @@ pub(crate) fn seed(campaign: u64) -> u64 {
         Ok(text) => text.parse().expect("FIRSTBAD_SEED is a number"),
         Err(_) => 0xF1B5_7BAD ^ campaign,
     }
+}
+
+/// Runs a job for each number on two threads.
+pub(crate) fn on_two(jobs: usize, job: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= jobs {
+                        return;
+                    }
+                    job(number);
+                }
+            });
+        }
+    });
+}
+
+/// Does a job, and says which one it was when it panics.
+pub(crate) fn named<T>(what: &str, job: impl FnOnce() -> T) -> T {
+    let job = std::panic::AssertUnwindSafe(job);
+    std::panic::catch_unwind(job).unwrap_or_else(|panic| {
+        eprintln!("this was: {what}");
+        std::panic::resume_unwind(panic)
+    })
 }
 
 /// A directory where syncing costs nothing, as far as the machine has one.
@@ -69,12 +97,12 @@ pub(crate) fn segments_of(changes_max: u64) -> Sealing {
 pub(crate) enum Step {
     /// Records up to a commit.
     Record(Commit, Sealing),
-    /// Makes a snapshot of the head.
-    Snapshot,
+    /// Makes a snapshot at a commit.
+    Snapshot(Commit),
     /// Merges small segments.
     Merge(Sealing),
-    /// Drops what is before the last snapshot.
-    Retain,
+    /// Drops what is before the snapshot at a commit, the last one.
+    Retain(Commit),
 }
 
 /// What was confirmed to be in a store.
@@ -184,12 +212,16 @@ pub(crate) fn perform(
                 claimed.head = claimed.head.max(head.into_inner());
                 done?;
             }
-            Step::Snapshot => {
-                let at = writer.store().ledger().head();
-                writer.snapshot(&whole, at)?;
+            Step::Snapshot(at) => {
+                if *at >= writer.store().ledger().first {
+                    writer.snapshot(&whole, *at)?;
+                }
             }
             Step::Merge(sealing) => _ = writer.merge(*sealing)?,
-            Step::Retain => {
+            Step::Retain(at) => {
+                if writer.store().ledger().head() > *at {
+                    continue;
+                }
                 let retention = Retention {
                     age_us: None,
                     bytes: Some(0),
@@ -206,15 +238,15 @@ pub(crate) fn perform(
 pub(crate) fn reference(seed: u64, size: Size) -> (Story, Vec<Step>) {
     let story = Story::random(&mut Rng::new(seed), size);
     let head = story.head();
+    let (early, late) = (head * 2 / 3, head * 5 / 6);
     let plan = vec![
-        Step::Record(head / 2, segments_of(1)),
-        Step::Snapshot,
+        Step::Record(early, segments_of(1)),
+        Step::Snapshot(early),
         Step::Merge(segments_of(1_000)),
-        Step::Record(head * 3 / 4, segments_of(20)),
-        Step::Snapshot,
-        Step::Retain,
+        Step::Record(late, segments_of(20)),
+        Step::Snapshot(late),
+        Step::Retain(late),
         Step::Record(head, segments_of(20)),
-        Step::Snapshot,
     ];
     (story, plan)
 }
@@ -222,18 +254,18 @@ pub(crate) fn reference(seed: u64, size: Size) -> (Story, Vec<Step>) {
 /// The files of the small store that is damaged in every way.
 pub(crate) fn small_store() -> (Truth, BTreeMap<String, Vec<u8>>) {
     let size = Size {
-        rows: 60,
-        commits: 14,
-        changes: 6,
+        rows: 36,
+        commits: 6,
+        changes: 5,
     };
     let story = Story::random(&mut Rng::new(7), size);
     let memory = Memory::new();
     let disk: Arc<dyn Disk> = Arc::new(memory.clone());
     let plan = [
-        Step::Record(6, segments_of(12)),
-        Step::Snapshot,
-        Step::Record(14, segments_of(25)),
-        Step::Snapshot,
+        Step::Record(3, segments_of(100)),
+        Step::Snapshot(3),
+        Step::Record(6, segments_of(100)),
+        Step::Snapshot(6),
     ];
     perform(&disk, &story, &plan, &mut Claimed::default()).expect("a disk without faults");
     let truth = Truth::of(story.history());

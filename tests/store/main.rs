@@ -2,6 +2,8 @@
 //!
 //! `FIRSTBAD_SEED` replays a campaign with another seed.
 
+mod derived;
+mod faults;
 mod fixture;
 mod flips;
 #[allow(dead_code)]
@@ -9,3 +11,4 @@ mod flips;
 mod rng;
 mod routes;
 mod story;
+mod structure;

@@ -100,6 +100,13 @@ impl Memory {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Takes back the faults that are still to come; a machine that has stopped goes on, and nothing is forgotten.
+    pub fn repair(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.stopped = false;
+    }
+
     /// The machine stops and comes back: what was not synced is there or not, as `random` says (each call a new number).
     pub fn crash(&self, mut random: impl FnMut() -> u64) {
         let mut state = self.state();
