@@ -433,6 +433,10 @@ impl Next<'_> {
             let is_last = number + 1 == count;
             open = self.cut(rows, from, is_last, &mut chunks)?;
         }
+        if let Some(first) = chunks.first_mut() {
+            // Where all rows before it went: nothing is below the first chunk.
+            first.from = KeyBytes::default();
+        }
         Ok(table_manifest(self.table, self.level, chunks))
     }
 

@@ -83,6 +83,14 @@ fn compare(seed: u64) -> (usize, usize) {
         let whole = at_once(&truth.history, at, level);
         assert_eq!(derived.fingerprint, whole.fingerprint, "#{at}");
         assert_eq!(prints(&derived), prints(&whole), "#{at}");
+        for table in &derived.tables {
+            let from = |number: usize| &table.chunks[number].from;
+            assert!(table.chunks.is_empty() || from(0).0.is_empty(), "#{at}");
+            assert!(
+                (1..table.chunks.len()).all(|number| from(number - 1) < from(number)),
+                "#{at}"
+            );
+        }
         truth.holds(&store.history_of(at..=story.head()).expect("it is whole"));
         if let Some(before) = before {
             let known: Vec<Hash> = before.chunks().map(|(_, chunk)| chunk.object).collect();

@@ -6,6 +6,8 @@ mod derived;
 mod faults;
 mod fixture;
 mod flips;
+mod kill;
+mod readers;
 #[allow(dead_code)]
 #[path = "../oracle/rng.rs"]
 mod rng;
