@@ -136,8 +136,6 @@ pub(super) fn snapshot(arguments: &SnapshotArgs, config: &Config, verbose: u8) -
     let mut meta = history.meta(at).cloned().unwrap_or_default();
     if history.origin == Origin::SingleState {
         meta = name(arguments.place.now.unwrap_or_else(now));
-    } else if meta.snapshot.is_none() {
-        meta.snapshot = Some(format!("#{at}"));
     }
     let bar = output::waiting("writing the snapshot");
     let before = writer.store().ledger().snapshots.len() as u64;
