@@ -7,11 +7,12 @@ use super::settings::{self, Source};
 use super::{Stop, exit, output};
 use crate::config::{Config, Text, parse_size};
 use crate::diagnostic::Diagnostic;
+use crate::report::{counted, shell_word};
 use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
 use crate::state::{History, Origin};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::verdict::At;
 
 /// Where rules are looked for: `--rules`, else `rules` of the file, else `rules` in the source, else ./rules.
@@ -136,7 +137,10 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
 /// Says why a store cannot be read or written.
 pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
     let shown = output::mask().path(path).display().to_string();
-    let verify = format!("`firstbad verify {shown}` names all that is damaged");
+    let verify = format!(
+        "`firstbad verify {}` names all that is damaged",
+        shell_word(&shown)
+    );
     match error {
         StoreError::NotThere(_) => output::wrong_argument(
             &format!("there is no store in `{shown}`"),
@@ -157,6 +161,21 @@ pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
         StoreError::Changing => failed(&format!("{shown}: {error}"), "try again"),
         StoreError::Io { source, .. } => output::world(&format!("{shown}: {error}"), source),
     }
+}
+
+/// The head of a store's chain, as it is kept elsewhere.
+pub(super) fn head(store: &Store) -> String {
+    let chain = store.chain();
+    format!(
+        "head {} after {}",
+        chain.head(),
+        counted(chain.seals.len() as u64, "seal")
+    )
+}
+
+/// A time for people.
+pub(super) fn moment(time: i64) -> String {
+    value::format_timestamp(time).replace('T', " ")
 }
 
 /// The world failed, and what can be done.
