@@ -11,7 +11,7 @@ use crate::report::{counted, shell_word};
 use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
-use crate::state::{History, Origin};
+use crate::state::History;
 use crate::store::{Store, StoreError};
 use crate::verdict::At;
 
@@ -186,13 +186,7 @@ fn failed(message: &str, hint: &str) -> Stop {
 
 /// A position with its attributes, as reports show it; a source without a history has none.
 pub(super) fn at(history: &History, position: u32) -> At {
-    if history.origin == Origin::SingleState {
-        return At::default();
-    }
-    At {
-        commit: Some(position),
-        meta: history.meta(position).cloned().unwrap_or_default(),
-    }
+    crate::bisect::position(history, position)
 }
 
 /// Stops when a position lies in a gap: the state there is not known.

@@ -19,6 +19,8 @@ use crate::store::{
     CHAIN, Chain, Damage, FORMAT, Hash, Ledger, Manifest, Store, StoreError, is_store,
 };
 
+/// What `verify` says of a file that is there without a seal.
+const UNNAMED: &str = "no seal names this file";
 /// The longest chain that is read.
 const CHAIN_BYTES_MAX: u64 = 4 << 30;
 /// How many damages text lists.
@@ -233,7 +235,7 @@ impl Found {
                 "not proved: that snapshots and changes fit together, because of the damage".into()
             }
             (true, true) => format!(
-                "proved: {} follow from the changes, {} hold the rows that they should",
+                "proved: snapshots and changes fit together ({}, {})",
                 counted(report.proved, "snapshot"),
                 counted(report.chunks, "chunk"),
             ),
@@ -270,25 +272,29 @@ impl Found {
         let files: BTreeSet<&str> = damage.iter().map(|one| one.file.as_str()).collect();
         let count = counted(files.len() as u64, "file");
         let mut out = format!("✗ {shown} is damaged: {count}\n\n");
-        for one in damage.iter().take(DAMAGE_SHOWN) {
+        let chain = files.contains(CHAIN);
+        // Behind a damaged line of the chain, nothing names the files that it named.
+        let orphan = |one: &&Damage| chain && one.problem == UNNAMED;
+        for one in damage.iter().filter(|one| !orphan(one)).take(DAMAGE_SHOWN) {
             let range = match (one.from, one.to) {
-                (from, to) if from == to => format!("at byte {}", grouped(from)),
+                (from, to) if from == to => format!("byte {}", grouped(from)),
                 (from, to) => format!("bytes {} to {}", grouped(from), grouped(to)),
             };
-            let file = terminal(&one.file);
-            out += &indented(&format!("{file}, {range}"), 2, width);
-            out += &indented(&terminal(&one.problem), 4, width);
+            out += &indented(&terminal(&one.file), 2, width);
+            out += &indented(&format!("{range}: {}", terminal(&one.problem)), 4, width);
             if !one.affects.is_empty() {
                 out += &indented(&format!("affects {}", terminal(&one.affects)), 4, width);
             }
         }
-        if let Some(more) = damage
-            .len()
-            .checked_sub(DAMAGE_SHOWN)
-            .filter(|more| *more > 0)
-        {
-            let more = grouped(more as u64);
-            out += &format!("  … and {more} more: --format json\n");
+        let orphans = damage.iter().filter(orphan).count();
+        if orphans > 0 {
+            let files = counted(orphans as u64, "file");
+            let text = format!("{files} that no seal names, as the chain is damaged");
+            out += &indented(&text, 2, width);
+        }
+        let more = (damage.len() - orphans).saturating_sub(DAMAGE_SHOWN);
+        if more > 0 {
+            out += &format!("  … and {} more: --format json\n", grouped(more as u64));
         }
         out.push('\n');
         let range = |(from, to): &(u32, u32)| match from == to {
@@ -301,10 +307,34 @@ impl Found {
             false => format!("still good: {}", good.join(", ")),
         };
         out += &indented(&good, 2, width);
-        let back = "what to do: put these files back from a copy of the store (a sealed file never changes, so any copy that has it \
-                    will do), remove those that no seal names, and verify again; without a copy, record the source in a new store";
-        out += &indented(back, 2, width);
+        out += &indented(&self.advice(chain), 2, width);
         out
+    }
+
+    /// What to do about damage.
+    fn advice(&self, chain: bool) -> String {
+        let damage = &self.report.damage;
+        let stray = damage.iter().any(|one| one.problem == UNNAMED);
+        let sealed = damage.iter().any(|one| one.problem != UNNAMED);
+        let mut steps = Vec::new();
+        if chain {
+            steps.push(
+                "put a copy of the chain back that is as new or newer, and remove nothing before",
+            );
+        } else {
+            if sealed {
+                steps.push("put these files back from any copy of the store that has them: a sealed file never changes");
+            }
+            if stray {
+                steps.push("move away what no seal names");
+            }
+        }
+        steps.push("verify again");
+        let without = match sealed {
+            true => ". Without a copy, record the source in a new store",
+            false => "",
+        };
+        format!("what to do: {}{without}", steps.join("; "))
     }
 
     fn json(&self) -> serde_json::Value {
