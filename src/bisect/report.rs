@@ -126,7 +126,8 @@ impl Found {
         }
     }
 
-    pub(super) fn of(rule: &Rule) -> Self {
+    /// Nothing found yet.
+    pub(crate) fn of(rule: &Rule) -> Self {
         Self::blank(Some(rule.clone()))
     }
 

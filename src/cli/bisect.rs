@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::check::{not_expired, today};
 use super::settings::{self, Source};
-use super::{Outcome, Stop, inputs, output};
+use super::{Outcome, Stop, inputs, output, quick};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
+use crate::change::Commit;
 use crate::config::Config;
 use crate::diagnostic;
 use crate::judge::{Judge, JudgeError, Options, Prepared};
@@ -33,9 +34,9 @@ pub(super) struct BisectArgs {
     /// A history directory, or a directory of dated snapshots [default: source of firstbad.yaml]
     source: Vec<String>,
     #[command(flatten)]
-    which: RuleArgs,
+    pub(super) which: RuleArgs,
     #[command(flatten)]
-    place: AtArgs,
+    pub(super) place: AtArgs,
     /// A position known to be good: what is bad there was bad before [default: position 0]
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     good: Option<String>,
@@ -53,6 +54,9 @@ pub(super) struct BisectArgs {
     /// Only this key, as id=4410 or a JSON object (can be repeated)
     #[arg(long, value_name = "KEY", value_parser = key)]
     key: Vec<Map<String, Value>>,
+    /// Of a store, judge few of its snapshots, then every commit between two of them: what healed and came back is not seen
+    #[arg(long, conflicts_with_all = ["good", "bad", "since", "key", "run"])]
+    quick: bool,
     /// Judge by a shell command instead of rules: exit 0 is good, 125 cannot tell, other codes up to 127 are bad
     #[arg(long, value_name = "CMD", conflicts_with_all = ["rules", "rule", "tag", "key", "since", "now"])]
     run: Option<String>,
@@ -60,9 +64,9 @@ pub(super) struct BisectArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format)]
     format: Format,
     #[command(flatten)]
-    report: ReportArgs,
+    pub(super) report: ReportArgs,
     #[command(flatten)]
-    limits: LimitArgs,
+    pub(super) limits: LimitArgs,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -100,6 +104,7 @@ pub(super) fn run(arguments: &BisectArgs, config: &Config, verbose: u8) -> Outco
     };
     let mut report = match &arguments.run {
         Some(command) => by_command(&asked, command, verbose)?,
+        None if arguments.quick => quick::by_snapshots(&asked, verbose)?,
         None => by_rules(&asked, verbose)?,
     };
     report.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -111,25 +116,32 @@ pub(super) fn run(arguments: &BisectArgs, config: &Config, verbose: u8) -> Outco
 }
 
 /// What a run was asked for.
-struct Asked<'a> {
-    arguments: &'a BisectArgs,
-    config: &'a Config,
-    source: &'a Source,
+pub(super) struct Asked<'a> {
+    pub(super) arguments: &'a BisectArgs,
+    pub(super) config: &'a Config,
+    pub(super) source: &'a Source,
+}
+
+impl Asked<'_> {
+    /// How a position is judged.
+    pub(super) fn options(&self, position: Commit) -> Options {
+        Options {
+            position,
+            now_us: self.arguments.place.now,
+            sample: None,
+        }
+    }
 }
 
 fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
     let arguments = asked.arguments;
     let (rules, mut found) = arguments.which.load(asked.source, asked.config)?;
-    let history = inputs::open_for_rules(&asked.source.arguments, &mut found, verbose)?;
+    let history = inputs::open_for_rules(&asked.source.arguments, None, &mut found, verbose)?;
     let history = Arc::new(history);
     let range = range(arguments, &history)?;
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
     let judge = arguments.limits.judge(&history, asked.config)?;
-    let options = Options {
-        position: range.bad,
-        now_us: arguments.place.now,
-        sample: None,
-    };
+    let options = asked.options(range.bad);
     let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
         found.extend(mistakes);
         Vec::new()
@@ -194,7 +206,7 @@ fn on_all_cores<T: Sync, R: Send>(items: &[T], each: &(impl Fn(&T) -> R + Sync))
 }
 
 /// What became of one rule. The error is that the process as a whole needed too much memory.
-fn one_rule(
+pub(super) fn one_rule(
     judge: &Judge,
     prepared: &Prepared,
     history: &History,
@@ -217,7 +229,7 @@ fn one_rule(
 }
 
 /// Counts what was found, and keeps it if it has something to say or was asked for.
-fn enter(report: &mut BisectReport, found: Found, asked_for: bool) {
+pub(super) fn enter(report: &mut BisectReport, found: Found, asked_for: bool) {
     let at = match found.verdict {
         Verdict::Held => 0,
         Verdict::Violated => 1,
@@ -280,7 +292,7 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
     })
 }
 
-fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectReport {
+pub(super) fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectReport {
     let arguments = asked.arguments;
     let flags = [
         arguments.which.flags(),
@@ -309,7 +321,7 @@ fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectRe
 
 fn by_command(asked: &Asked<'_>, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
     let arguments = asked.arguments;
-    let opened = inputs::open(&asked.source.arguments, verbose)?;
+    let opened = inputs::open(&asked.source.arguments, None, verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = opened.history;
     if matches!(history.origin, Origin::SingleState | Origin::SnapshotOnly) {

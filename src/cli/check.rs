@@ -15,7 +15,7 @@ use crate::baseline::{Baseline, Found};
 use crate::change::Commit;
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
-use crate::judge::{Judge, Options};
+use crate::judge::{Judge, Options, Prepared, takes_the_past};
 use crate::report::{self, Format};
 use crate::rule::Rule;
 use crate::state::History;
@@ -58,16 +58,28 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     let source = settings::source(&arguments.source, config)?;
     let (rules, mut found) = arguments.which.load(&source, config)?;
     let baseline = baseline(arguments)?;
-    let history = inputs::open_for_rules(&source.arguments, &mut found, verbose)?;
-    let history = Arc::new(history);
-    let options = options(arguments, &history)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
-    let judge = arguments.limits.judge(&history, config)?;
-    let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
-        found.extend(mistakes);
-        Vec::new()
-    });
+    let state_only = !rules.iter().any(takes_the_past);
+    let mut near = state_only.then_some(&arguments.place);
+    let (judge, prepared, options) = loop {
+        let mut noticed = found.clone();
+        let history = inputs::open_for_rules(&source.arguments, near, &mut noticed, verbose)?;
+        let history = Arc::new(history);
+        let options = options(arguments, &history)?;
+        let judge = arguments.limits.judge(&history, config)?;
+        let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
+            noticed.extend(mistakes);
+            Vec::new()
+        });
+        if near.is_some() && prepared.iter().any(Prepared::reads_the_past) {
+            near = None;
+            continue;
+        }
+        found = noticed;
+        break (judge, prepared, options);
+    };
+    let history = Arc::clone(judge.history());
     if diagnostic::any_error(&found) {
         return Err(output::wrong_input(&found, verbose));
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::arguments::AtArgs;
 use super::settings::{self, Source};
 use super::{Stop, exit, output};
 use crate::config::{Config, Text, parse_size};
@@ -96,18 +97,27 @@ pub(super) fn select(rules: Vec<Rule>, ids: &[String], tags: &[String]) -> Resul
     Ok(rules.into_iter().filter(wanted).collect())
 }
 
-/// Opens a source, or says why not.
-pub(super) fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
-    source::open(source).map_err(|error| source_error(&error, verbose))
+/// Opens a source, or says why not. With a position, as far as the state there takes it.
+pub(super) fn open(source: &[String], at: Option<&AtArgs>, verbose: u8) -> Result<Opened, Stop> {
+    let opened = match at {
+        Some(place) => source::open_around(source, &[&place.at], place.now),
+        None => source::open(source),
+    };
+    opened.map_err(|error| source_error(&error, verbose))
 }
 
-/// Opens a source for rules: what is wrong with both is said in one run.
+/// Opens a source for rules: what is wrong with both is said in one run. With a position, as far as the state there takes it.
 pub(super) fn open_for_rules(
     source: &[String],
+    at: Option<&AtArgs>,
     found: &mut Vec<Diagnostic>,
     verbose: u8,
 ) -> Result<History, Stop> {
-    match source::open(source) {
+    let opened = match at {
+        Some(place) => source::open_around(source, &[&place.at], place.now),
+        None => source::open(source),
+    };
+    match opened {
         Err(SourceError::Input(wrong)) => {
             found.extend(wrong);
             Err(output::wrong_input(found, verbose))

@@ -7,6 +7,7 @@ mod diff;
 mod inputs;
 mod output;
 mod output_file;
+mod quick;
 mod record;
 mod rules;
 mod settings;

@@ -83,7 +83,7 @@ fn load(common: &Common, config: &Config, verbose: u8) -> Result<Loaded, Stop> {
     let (rules, mut found) = inputs::load_rules(&paths);
     let schema = match (&common.source, schema_file(common, config, &paths)) {
         (Some(source), _) => {
-            let opened = inputs::open(std::slice::from_ref(source), verbose)?;
+            let opened = inputs::open(std::slice::from_ref(source), None, verbose)?;
             found.extend(opened.diagnostics);
             Some(opened.history.schema)
         }

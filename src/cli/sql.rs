@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome 
         ));
     }
     let query = query(arguments)?;
-    let opened = inputs::open(&source.arguments, verbose)?;
+    let opened = inputs::open(&source.arguments, near(&query, &arguments.place), verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = Arc::new(opened.history);
     let resolved = arguments.place.resolve(&history)?;
@@ -107,6 +107,14 @@ pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome 
         }
     }
     Ok(exit::HELD)
+}
+
+/// The position, where the query asks for nothing but the state there.
+fn near<'a>(query: &Sql, place: &'a AtArgs) -> Option<&'a AtArgs> {
+    let text = query.value.to_ascii_lowercase();
+    // Positions stand in quotes; what was recorded has these names.
+    let words = ["\"", "changes", "writes", "steps", "firstbad"];
+    (!words.iter().any(|word| text.contains(word))).then_some(place)
 }
 
 fn ask(

@@ -365,9 +365,7 @@ impl Engine {
             );
         }
         for read in &planned.reads {
-            let place = self
-                .positions
-                .place(read.catalog.as_deref(), &read.schema);
+            let place = self.positions.place(read.catalog.as_deref(), &read.schema);
             let named = place
                 .as_ref()
                 .and_then(|(view, schema)| view.resolve(schema, &read.name));

@@ -143,3 +143,6 @@ impl Work {
         unseen.map_or(Ok(()), |reason| Err(JudgeError::Unknown(reason)))
     }
 }
+
+#[cfg(test)]
+mod tests;

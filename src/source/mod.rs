@@ -117,7 +117,20 @@ enum Kind {
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
 pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
-    open_as(arguments, true)
+    open_as(arguments, true, None)
+}
+
+/// Opens a source for the states at some positions: of a store, no more is read than they need, so that its history may begin later and
+/// end earlier. Ages count back from `now_us`, in microseconds since the epoch.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_around(
+    arguments: &[String],
+    positions: &[&str],
+    now_us: Option<i64>,
+) -> Result<Opened, SourceError> {
+    open_as(arguments, true, Some((positions, now_us)))
 }
 
 /// Opens a source with all of its rows held as versions: no table is left in its file.
@@ -125,13 +138,20 @@ pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
 /// # Errors
 /// As [`open`].
 pub fn open_held(arguments: &[String]) -> Result<Opened, SourceError> {
-    open_as(arguments, false)
+    open_as(arguments, false, None)
 }
 
-fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> {
+/// Positions by name, and the time from which ages count back.
+type Around<'a> = (&'a [&'a str], Option<i64>);
+
+fn open_as(
+    arguments: &[String],
+    in_place: bool,
+    around: Option<Around<'_>>,
+) -> Result<Opened, SourceError> {
     let (root, kind) = find_out(arguments)?;
     if let Kind::Store(path) = &kind {
-        return open_store(path);
+        return open_store(path, around);
     }
     let (schema, mut diagnostics) = match &kind {
         Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
@@ -157,9 +177,12 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
     })
 }
 
-/// Opens a store with all that it holds.
-fn open_store(path: &Path) -> Result<Opened, SourceError> {
-    let history = Store::open(path).and_then(|store| store.history());
+/// Opens a store with all that it holds, or what some positions need.
+fn open_store(path: &Path, around: Option<Around<'_>>) -> Result<Opened, SourceError> {
+    let history = Store::open(path).and_then(|store| match around {
+        Some((positions, now_us)) => store.history_around(positions, now_us),
+        None => store.history(),
+    });
     let history = history.map_err(|source| SourceError::Store {
         path: path.to_path_buf(),
         source,
@@ -168,6 +191,14 @@ fn open_store(path: &Path) -> Result<Opened, SourceError> {
         history,
         diagnostics: Vec::new(),
     })
+}
+
+/// The store that arguments name; None where they name something else.
+pub fn store_of(arguments: &[String]) -> Option<PathBuf> {
+    match find_out(arguments) {
+        Ok((_, Kind::Store(path))) => Some(path),
+        _ => None,
+    }
 }
 
 /// Whether arguments name a source at all; nothing is read of it.

@@ -27,6 +27,7 @@ mod ledger;
 mod load;
 mod manifest;
 mod parquet;
+mod reach;
 mod record;
 mod segment;
 mod snapshot;

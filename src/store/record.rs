@@ -215,9 +215,11 @@ impl Writer {
         &mut self,
         source: &History,
         at: Commit,
-        meta: TransactionMeta,
+        mut meta: TransactionMeta,
     ) -> Result<Commit, StoreError> {
         self.store().suits(source)?;
+        // What is named so was not seen as a transaction.
+        meta.snapshot.get_or_insert_with(|| format!("#{at}"));
         let head = self.store().ledger().head();
         let to = match self.store().format().kind {
             Kind::Changes => at,
