@@ -8,8 +8,9 @@ use firstbad::change::Op;
 use firstbad::store::disk::{Disk, Local, Memory};
 use firstbad::store::{Hash, Store, StoreError, VERSION, Writer};
 
-use crate::fixture::{ALL, format_of, perform, reference, segments_of, verified};
-use crate::story::Size;
+use crate::fixture::{ALL, Claimed, Step, format_of, perform, reference, segments_of, verified};
+use crate::rng::Rng;
+use crate::story::{Size, Story};
 
 /// What a golden store holds.
 struct Golden {
@@ -18,7 +19,7 @@ struct Golden {
     positions: (u32, u32, &'static [u32]),
     /// Inserts, updates, deletes and truncates that are written down.
     changes: [usize; 4],
-    /// Fingerprints of the state at the first position, after the first gap, and at the head.
+    /// Fingerprints of states.
     fingerprints: &'static [(u32, &'static str)],
     /// The head of the chain.
     head: &'static str,
@@ -26,10 +27,35 @@ struct Golden {
 
 const V1: Golden = Golden {
     directory: "v1",
-    positions: (0, 0, &[]),
-    changes: [0; 4],
-    fingerprints: &[],
-    head: "",
+    positions: (6, 36, &[6, 12, 20, 33]),
+    changes: [23, 17, 13, 1],
+    fingerprints: &[
+        (
+            7,
+            "075a6a207d0c18478d70fd244254f5a88c7be8327f17f74a74c030d7aa765ff4",
+        ),
+        (
+            12,
+            "0b3e53a7a09d61e6522c5324477e28a5636879e07eb4c9531a4e3c7a0036ead1",
+        ),
+        (
+            20,
+            "6e6fb4d85aff364afb85886d071868016a1c6cac1955bbc5acd12a2527ee5a95",
+        ),
+        (
+            30,
+            "081166f960a09c7dbb593f6aa86c74494f263b80b70170b65219779f9f3f4a24",
+        ),
+        (
+            33,
+            "5e3ea12ad49f5b21e8b590655f247e4c5572e7d31db31d99ecfc9e741058add9",
+        ),
+        (
+            36,
+            "a53dfc1ca90602a9ddbe24057af76d0985e6d658bf28f6323113145ede6ddfa8",
+        ),
+    ],
+    head: "872237d6c175ed6f346dd7653b574ac921297cae04053ae7c66fa391f99bde0a",
 };
 
 fn place(golden: &Golden) -> PathBuf {
@@ -46,10 +72,20 @@ fn write(root: &Path) {
         commits: 36,
         changes: 4,
     };
-    let (story, plan) = reference(1, size);
+    let story = Story::random(&mut Rng::new(1), size);
     let disk: Arc<dyn Disk> = Arc::new(Local::new(root));
     let whole = story.history();
-    perform(&disk, &story, &plan[..6], &mut Default::default()).expect("an empty directory");
+    let plan = [
+        Step::Record(6, segments_of(1)),
+        Step::Snapshot(6),
+        Step::Retain(6),
+        Step::Record(20, segments_of(1)),
+        Step::Snapshot(12),
+        Step::Merge(segments_of(1_000)),
+        Step::Snapshot(20),
+        Step::Record(30, segments_of(20)),
+    ];
+    perform(&disk, &story, &plan, &mut Claimed::default()).expect("an empty directory");
     // Two commits that nobody saw.
     let mut writer = Writer::open(root, || format_of(&whole, 0)).expect("it is free");
     let head = writer.store().ledger().head();
