@@ -111,7 +111,7 @@ fn compare(seed: u64) -> (usize, usize) {
 #[test]
 fn snapshots_made_in_two_ways_are_the_same() {
     let seed = seed(7);
-    let runs = 150;
+    let runs = 80;
     let counts = std::sync::Mutex::new((0, 0));
     on_two(runs, |number| {
         let seed = seed.wrapping_add(number as u64);
@@ -187,7 +187,7 @@ fn leap(seed: u64) -> usize {
 #[test]
 fn commits_that_nobody_saw_change_no_state_after_them() {
     let seed = seed(11);
-    let runs = 60;
+    let runs = 40;
     let unseen = AtomicUsize::new(0);
     on_two(runs, |number| {
         let seed = seed.wrapping_add(number as u64);
