@@ -34,7 +34,10 @@ impl Writer {
     /// # Errors
     /// When the disk fails, or what is there is damaged.
     pub fn snapshot(&mut self, history: &History, at: Commit) -> Result<usize, StoreError> {
-        let meta = history.meta(at).cloned().unwrap_or_default();
+        let mut meta = history.meta(at).cloned().unwrap_or_default();
+        if at == history.first && meta.snapshot.is_none() {
+            meta.snapshot.clone_from(&history.first_snapshot);
+        }
         self.snapshot_of(history, at, &meta)
     }
 
