@@ -202,6 +202,13 @@ fn what_was_not_seen_is_a_gap() {
         .run(&["sql", "s", "select * from t", "--at", "#5"])
         .exits(4)
         .warns(&["commits #4 to #5 were not seen"]);
+    for at in ["#4", "0/1045", "2026-03-12T16:04:00Z", "-4m", "-150s"] {
+        let at = format!("--at={at}");
+        let only = ["--rule", "empty-a", &at];
+        place.run(&[&["check", "s"], &only[..]].concat()).exits(4);
+        place.run(&["sql", "s", "select * from t", &at]).exits(4);
+        place.run(&["bisect", "s", &at]).exits(4);
+    }
     place.run(&["diff", "s", "#2", "#4"]).exits(4);
     place
         .run(&["snapshot", "s", "--store", "other", "--at", "#5"])
@@ -287,6 +294,39 @@ fn settings_say_when_segments_and_snapshots_are_made() {
     assert_eq!(found["snapshots"]["at"], json!([0, 4, 6]));
     same(&place, ("h", "s"), "bisect", &[]);
     assert_eq!(intact(&place, "s")["snapshots"], 3);
+}
+
+#[test]
+fn positions_mean_the_same_however_little_is_read() {
+    let place = often("");
+    record(&place, "h", "s");
+    let mut positions: Vec<String> = (0..=8).map(|commit| format!("#{commit}")).collect();
+    for commit in 1..=8 {
+        positions.push(format!("-{commit}m"));
+        positions.push(format!("-{}s", 60 * commit - 30));
+        for second in ["00", "30"] {
+            positions.push(format!("2026-03-12T16:{commit:02}:{second}Z"));
+        }
+        for digit in ["0", "8"] {
+            positions.push(format!("0/10{commit}{digit}"));
+        }
+    }
+    for at in positions {
+        let at = format!("--at={at}");
+        same(&place, ("h", "s"), "check", &["--rule", "empty-a", &at]);
+        same(
+            &place,
+            ("h", "s"),
+            "sql",
+            &["select * from t order by id", &at],
+        );
+        let query = [
+            "select count(*) as n from t",
+            &at,
+            "--now=2026-03-12T16:07:30Z",
+        ];
+        same(&place, ("h", "s"), "sql", &query);
+    }
 }
 
 #[test]
