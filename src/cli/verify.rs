@@ -253,6 +253,10 @@ impl Found {
             (true, false) => {
                 "not proved: that snapshots and changes fit together, because of the damage".into()
             }
+            (true, true) if report.proved == 0 => format!(
+                "proved: the rows of {}; no snapshot follows from another",
+                counted(report.chunks, "chunk"),
+            ),
             (true, true) => format!(
                 "proved: snapshots and changes fit together ({}, {})",
                 counted(report.proved, "snapshot"),

@@ -92,6 +92,11 @@ fn another_history_is_refused() {
         "commit #6 of the source is not the one that was recorded",
         "name its own source",
     ]);
+    let more = r#"{"commit": 9, "changes": []}"#;
+    place.write("changed/changes/0009.ndjson", more);
+    place
+        .run(&["snapshot", "changed", "--store", "s", "--at", "#9"])
+        .refused(&["commit #6 of the source is not the one that was recorded"]);
     other("less", &schema);
     std::fs::remove_file(place.path("less/changes/0008.ndjson")).expect("a file");
     place

@@ -136,6 +136,35 @@ fn dated_snapshots_are_recorded_as_they_come() {
     intact(&place, "s");
 }
 
+#[test]
+fn a_snapshot_of_dated_snapshots_keeps_their_numbers() {
+    let place = Place::new()
+        .with("d/schema.sql", ORDERS)
+        .with("orders.yaml", ORDER_RULES);
+    let write =
+        |(day, rows): (&str, &str)| night(&place, &format!("d/snapshots/{day}/orders.csv"), rows);
+    NIGHTS[..2].iter().for_each(|night| write(*night));
+    record(&place, "d", "s");
+    let snapshot = |arguments: &[&str]| {
+        let all = ["snapshot", "d", "--store", "s", "--format", "json"];
+        place.run(&[&all[..], arguments].concat()).exits(0).json()
+    };
+    for (at, commit, snapshots) in [("latest", 1, 1), ("2026-03-11", 0, 0), ("latest", 1, 0)] {
+        let made = snapshot(&["--at", at]);
+        assert_eq!(
+            [&made["at"], &made["commits"], &made["snapshots"]],
+            [&json!(commit), &json!(0), &json!(snapshots)]
+        );
+    }
+    NIGHTS[2..].iter().for_each(|night| write(*night));
+    let made = snapshot(&[]);
+    assert_eq!(made["at"], 3);
+    assert_eq!(made["gap"], json!({"from": 2, "to": 3}));
+    assert_eq!(record(&place, "d", "s")["commits"], 0);
+    no_difference(&place, "d", "s");
+    intact(&place, "s");
+}
+
 /// Commits 1 to 3 in `s`, then the state after 6, then 7 and 8.
 fn gapped() -> Place {
     let place = place();
@@ -145,7 +174,7 @@ fn gapped() -> Place {
     let ran = place.run(&["snapshot", "h", "--store", "s", "--at", "#6"]);
     ran.exits(0).says(&[
         "snapshot #6 of h in s: 4 rows\n",
-        "  #4 to #5 were not seen: this is a gap\n",
+        "  a gap: of #4 to #6 only the state after #6 was seen\n",
     ]);
     let recorded = record(&place, "h", "s");
     assert_eq!(
