@@ -349,11 +349,10 @@ fn text(done: &Done<'_>, writer: &Writer, directory: &Path) -> String {
         lines.push(counted(recorded.snapshots, "snapshot"));
     }
     if let Some((from, to)) = gap(done, ledger) {
-        let which = match from == to {
-            true => format!("#{from} was"),
-            false => format!("#{from} to #{to} were"),
-        };
-        lines.push(format!("{which} not seen: this is a gap"));
+        lines.push(match from == to {
+            true => format!("a gap: of #{to} only the state after it was seen"),
+            false => format!("a gap: of #{from} to #{to} only the state after #{to} was seen"),
+        });
     }
     if done.merged > 0 {
         lines.push(format!(
@@ -386,11 +385,11 @@ fn reach(done: &Done<'_>, ledger: &Ledger) -> String {
     }
 }
 
-/// The commits before a snapshot that were not seen.
+/// The commits up to a snapshot that were not seen one by one.
 fn gap(done: &Done<'_>, ledger: &Ledger) -> Option<(u32, u32)> {
     let (at, before) = (done.at?, done.before?);
     let last = ledger.segments.values().next_back()?;
-    (last.unseen && last.to == at && before < at && last.from < at).then(|| (last.from, at - 1))
+    (last.unseen && last.to == at && before < at).then_some((last.from, at))
 }
 
 fn json(done: &Done<'_>, writer: &Writer, directory: &Path) -> serde_json::Value {

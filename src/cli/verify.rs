@@ -16,7 +16,7 @@ use crate::report::{counted, grouped, sized, table};
 use crate::store::disk::{Disk, Local};
 use crate::store::verify::{Options, Report, Verified, verify};
 use crate::store::{
-    CHAIN, Chain, Damage, FORMAT, Hash, Ledger, Manifest, Store, StoreError, is_store,
+    CHAIN, Chain, Damage, FORMAT, Hash, Ledger, Manifest, Store, StoreError, Stretch, is_store,
 };
 
 /// What `verify` says of a file that is there without a seal.
@@ -154,7 +154,7 @@ struct Found {
 }
 
 impl Found {
-    /// The positions of which everything that they need was found right: each range is a snapshot and the changes after it.
+    /// The positions whose states can be read: everything from the last snapshot before each was found right.
     fn good(&self) -> Vec<(u32, u32)> {
         let wrong: BTreeSet<&str> = self
             .report
@@ -183,14 +183,23 @@ impl Found {
         };
         let since = self.options.since.unwrap_or(ledger.first);
         let mut good: Vec<(u32, u32)> = Vec::new();
-        for &at in ledger.snapshots.keys().filter(|at| snapshot(at)) {
+        let mut snapshots = ledger.snapshots.keys().peekable();
+        while let Some(&at) = snapshots.next() {
+            if !snapshot(&at) {
+                continue;
+            }
+            let next = snapshots.peek().map_or(u32::MAX, |next| **next - 1);
             let mut end = at;
-            for stretch in ledger.segments.values().filter(|one| one.to > at) {
+            let later = |one: &&Stretch| one.to > at && at < next;
+            for stretch in ledger.segments.values().filter(later) {
                 let mut files = ledger.segment_files(stretch);
                 if !files.all(|(_, sealed)| is_good(&sealed.path)) {
                     break;
                 }
-                end = stretch.to;
+                end = stretch.to.min(next);
+                if end == next {
+                    break;
+                }
             }
             match good.last_mut() {
                 Some(last) if at <= last.1 + 1 => last.1 = last.1.max(end),
@@ -202,6 +211,16 @@ impl Found {
             range.0 = range.0.max(since);
         }
         good
+    }
+
+    /// The number of the seal whose hash was given as the head.
+    fn kept_head(&self) -> Option<usize> {
+        let head = self.options.head?;
+        let seals = self.chain.seals.iter();
+        let at = seals
+            .map(|(_, hash, _)| hash)
+            .position(|hash| *hash == head)?;
+        Some(at + 1)
     }
 
     /// What was compared.
@@ -234,6 +253,10 @@ impl Found {
             (true, false) => {
                 "not proved: that snapshots and changes fit together, because of the damage".into()
             }
+            (true, true) if report.proved == 0 => format!(
+                "proved: the rows of {}; no snapshot follows from another",
+                counted(report.chunks, "chunk"),
+            ),
             (true, true) => format!(
                 "proved: snapshots and changes fit together ({}, {})",
                 counted(report.proved, "snapshot"),
@@ -246,16 +269,9 @@ impl Found {
                 .iter()
                 .map(|note| format!("note: {}", terminal(note))),
         );
-        let seals = &self.chain.seals;
-        let kept = self.options.head.and_then(|head| {
-            let at = seals.iter().position(|(_, hash, _)| *hash == head)?;
-            Some(at + 1)
-        });
-        if let Some(at) = kept {
-            lines.push(format!(
-                "the head you kept is that of seal {at} of {}",
-                seals.len()
-            ));
+        if let Some(at) = self.kept_head() {
+            let seals = self.chain.seals.len();
+            lines.push(format!("the head you kept is that of seal {at} of {seals}"));
         }
         if let Some(head) = report.head {
             lines.push(format!("head {head}"));
@@ -303,10 +319,14 @@ impl Found {
         };
         let good: Vec<String> = self.good().iter().map(range).collect();
         let good = match good.is_empty() {
-            true => "still good: no position".to_owned(),
-            false => format!("still good: {}", good.join(", ")),
+            true => "no position".to_owned(),
+            false => good.join(", "),
         };
-        out += &indented(&good, 2, width);
+        let label = match chain {
+            true => "good as far as the chain goes",
+            false => "still good",
+        };
+        out += &indented(&format!("{label}: {good}"), 2, width);
         out += &indented(&self.advice(chain), 2, width);
         out
     }
@@ -317,6 +337,10 @@ impl Found {
         let stray = damage.iter().any(|one| one.problem == UNNAMED);
         let sealed = damage.iter().any(|one| one.problem != UNNAMED);
         let mut steps = Vec::new();
+        let was_set_back = self.options.head.is_some() && self.kept_head().is_none();
+        if was_set_back && damage.len() == 1 {
+            return "what to do: find out who put an older copy here; put a newer one back".into();
+        }
         if chain {
             steps.push(
                 "put a copy of the chain back that is as new or newer, and remove nothing before",

@@ -94,7 +94,7 @@ impl Store {
             .ledger()
             .segments
             .values()
-            .filter(|stretch| stretch.to > from && stretch.from <= to)
+            .filter(|stretch| from < to && stretch.to > from && stretch.from <= to)
             .collect();
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(WAITING);

@@ -92,6 +92,11 @@ fn another_history_is_refused() {
         "commit #6 of the source is not the one that was recorded",
         "name its own source",
     ]);
+    let more = r#"{"commit": 9, "changes": []}"#;
+    place.write("changed/changes/0009.ndjson", more);
+    place
+        .run(&["snapshot", "changed", "--store", "s", "--at", "#9"])
+        .refused(&["commit #6 of the source is not the one that was recorded"]);
     other("less", &schema);
     std::fs::remove_file(place.path("less/changes/0008.ndjson")).expect("a file");
     place
@@ -149,7 +154,17 @@ fn a_newer_format_is_refused() {
     let newer = place
         .read("s/FORMAT")
         .replace("\"version\": 1", "\"version\": 2");
+    // As the later version would have sealed it.
+    let line = format!(
+        "{{\"seal\":1,\"time\":0,\"previous\":\"{}\",\"act\":\"begin\",\"files\":[{{\"path\":\"FORMAT\",\"bytes\":{},\"blake3\":\"{}\"}}]",
+        "0".repeat(64),
+        newer.len(),
+        blake3::hash(newer.as_bytes()),
+    );
+    let context = "firstbad 2026-11 seal of a store, version 1";
+    let hash = blake3::Hash::from(blake3::derive_key(context, line.as_bytes()));
     place.write("s/FORMAT", newer);
+    place.write("s/chain", format!("{line},\"hash\":\"{hash}\"}}\n"));
     for arguments in [
         &["status", "s"][..],
         &["verify", "s"],
@@ -253,12 +268,7 @@ fn damage_is_located_in_every_file() {
                 "{name}: {from} to {to}"
             );
             let text = place.run(&["verify", "s"]).exits(1);
-            text.says(&[
-                "✗ s is damaged: ",
-                &format!("  {name}\n"),
-                "  still good: ",
-                "  what to do: ",
-            ]);
+            text.says(&["✗ s is damaged: ", &format!("  {name}\n"), "  what to do: "]);
         }
     }
     restore(&place, "s", &whole);
@@ -278,7 +288,7 @@ fn a_damaged_store_is_no_source() {
     for arguments in [
         &["check", "a b"][..],
         &["bisect", "a b"],
-        &["sql", "a b", "select 1"],
+        &["sql", "a b", "select count(*) from changes.t"],
         &["diff", "h", "a b"],
         &["record", "a b", "--store", "copy"],
     ] {
@@ -289,9 +299,8 @@ fn a_damaged_store_is_no_source() {
         ]);
     }
     std::fs::rename(place.path("a b"), place.path("s")).expect("it can be renamed");
-    let chain = place
-        .read("s/chain")
-        .replacen("\"seal\":2", "\"seal\":7", 1);
+    let whole_chain = place.read("s/chain");
+    let chain = whole_chain.replacen("\"seal\":2", "\"seal\":7", 1);
     place.write("s/chain", chain);
     for arguments in [
         &["status", "s"][..],
@@ -302,11 +311,16 @@ fn a_damaged_store_is_no_source() {
         ran.warns(&["s: the store is damaged: chain"]);
     }
     // With the chain, nothing names the other files: nobody is told to remove them.
+    chain_comes_first(&place);
+    let whole: Vec<&str> = whole_chain.lines().collect();
+    place.write("s/chain", whole[..3].join("\n") + "\n");
+    chain_comes_first(&place);
+}
+
+#[track_caller]
+fn chain_comes_first(place: &Place) {
     let ran = place.run(&["verify", "s"]).exits(1);
-    let ran = ran.says(&[
-        "files that no seal names, as the chain is damaged",
-        "put a copy of the chain back",
-    ]);
+    let ran = ran.says(&["  chain\n", "put a copy of the chain back"]);
     assert!(!ran.out.contains("move away"), "{}", ran.out);
 }
 
@@ -330,13 +344,26 @@ fn what_is_still_good_is_said() {
             json!([{"from": 0, "to": 4}, {"from": 6, "to": 6}]),
         ),
         ("snapshots/0000000000.json", json!([{"from": 4, "to": 8}])),
-        ("snapshots/0000000004.json", json!([{"from": 0, "to": 8}])),
+        (
+            "snapshots/0000000004.json",
+            json!([{"from": 0, "to": 3}, {"from": 6, "to": 8}]),
+        ),
         ("FORMAT", json!([])),
     ];
     for (name, good) in expected {
         restore(&place, "s", &whole);
         place.write(&format!("s/{name}"), "nothing");
         assert_eq!(damage(&place, &[])["good"], good, "{name}");
+        for at in 0..=8u64 {
+            let is_good = good.as_array().is_some_and(|good| {
+                let end = |range: &Value, key: &str| range[key].as_u64().expect("a number");
+                let holds = |range: &Value| (end(range, "from")..=end(range, "to")).contains(&at);
+                good.iter().any(holds)
+            });
+            let query = "select count(*) from t";
+            let ran = place.run(&["sql", "s", query, "--at", &format!("#{at}")]);
+            assert_eq!(ran.code, if is_good { 0 } else { 3 }, "{name} at #{at}");
+        }
     }
     // What lies before is not looked at.
     restore(&place, "s", &whole);
@@ -354,7 +381,7 @@ fn files_that_no_seal_names_are_found() {
     let place = store();
     for name in [
         "stray",
-        "segments/0000000009-0000000009/x",
+        "segments/0000000001-0000000002/x",
         "objects/aa/x",
         "snapshots/x.json",
     ] {
@@ -398,7 +425,11 @@ fn a_store_that_was_set_back_is_found_by_its_head() {
     let found = damage(&place, &["--head", &head]);
     assert_eq!(found["damage"][0]["file"], "chain");
     let ran = place.run(&["verify", "s", "--head", &head]).exits(1);
-    ran.says(&["the store was set back or replaced", "still good: #0 to #4"]);
+    ran.says(&[
+        "the store was set back or replaced",
+        "good as far as the chain goes: #0 to #4",
+        "what to do: find out who put an older copy here; put a newer one back\n",
+    ]);
     place
         .run(&["verify", "s", "--head", "abc"])
         .exits(2)

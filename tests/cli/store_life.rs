@@ -136,6 +136,35 @@ fn dated_snapshots_are_recorded_as_they_come() {
     intact(&place, "s");
 }
 
+#[test]
+fn a_snapshot_of_dated_snapshots_keeps_their_numbers() {
+    let place = Place::new()
+        .with("d/schema.sql", ORDERS)
+        .with("orders.yaml", ORDER_RULES);
+    let write =
+        |(day, rows): (&str, &str)| night(&place, &format!("d/snapshots/{day}/orders.csv"), rows);
+    NIGHTS[..2].iter().for_each(|night| write(*night));
+    record(&place, "d", "s");
+    let snapshot = |arguments: &[&str]| {
+        let all = ["snapshot", "d", "--store", "s", "--format", "json"];
+        place.run(&[&all[..], arguments].concat()).exits(0).json()
+    };
+    for (at, commit, snapshots) in [("latest", 1, 1), ("2026-03-11", 0, 0), ("latest", 1, 0)] {
+        let made = snapshot(&["--at", at]);
+        assert_eq!(
+            [&made["at"], &made["commits"], &made["snapshots"]],
+            [&json!(commit), &json!(0), &json!(snapshots)]
+        );
+    }
+    NIGHTS[2..].iter().for_each(|night| write(*night));
+    let made = snapshot(&[]);
+    assert_eq!(made["at"], 3);
+    assert_eq!(made["gap"], json!({"from": 2, "to": 3}));
+    assert_eq!(record(&place, "d", "s")["commits"], 0);
+    no_difference(&place, "d", "s");
+    intact(&place, "s");
+}
+
 /// Commits 1 to 3 in `s`, then the state after 6, then 7 and 8.
 fn gapped() -> Place {
     let place = place();
@@ -145,7 +174,7 @@ fn gapped() -> Place {
     let ran = place.run(&["snapshot", "h", "--store", "s", "--at", "#6"]);
     ran.exits(0).says(&[
         "snapshot #6 of h in s: 4 rows\n",
-        "  #4 to #5 were not seen: this is a gap\n",
+        "  a gap: of #4 to #6 only the state after #6 was seen\n",
     ]);
     let recorded = record(&place, "h", "s");
     assert_eq!(
@@ -202,6 +231,13 @@ fn what_was_not_seen_is_a_gap() {
         .run(&["sql", "s", "select * from t", "--at", "#5"])
         .exits(4)
         .warns(&["commits #4 to #5 were not seen"]);
+    for at in ["#4", "0/1045", "2026-03-12T16:04:00Z", "-4m", "-150s"] {
+        let at = format!("--at={at}");
+        let only = ["--rule", "empty-a", &at];
+        place.run(&[&["check", "s"], &only[..]].concat()).exits(4);
+        place.run(&["sql", "s", "select * from t", &at]).exits(4);
+        place.run(&["bisect", "s", &at]).exits(4);
+    }
     place.run(&["diff", "s", "#2", "#4"]).exits(4);
     place
         .run(&["snapshot", "s", "--store", "other", "--at", "#5"])
@@ -287,6 +323,39 @@ fn settings_say_when_segments_and_snapshots_are_made() {
     assert_eq!(found["snapshots"]["at"], json!([0, 4, 6]));
     same(&place, ("h", "s"), "bisect", &[]);
     assert_eq!(intact(&place, "s")["snapshots"], 3);
+}
+
+#[test]
+fn positions_mean_the_same_however_little_is_read() {
+    let place = often("");
+    record(&place, "h", "s");
+    let mut positions: Vec<String> = (0..=8).map(|commit| format!("#{commit}")).collect();
+    for commit in 1..=8 {
+        positions.push(format!("-{commit}m"));
+        positions.push(format!("-{}s", 60 * commit - 30));
+        for second in ["00", "30"] {
+            positions.push(format!("2026-03-12T16:{commit:02}:{second}Z"));
+        }
+        for digit in ["0", "8"] {
+            positions.push(format!("0/10{commit}{digit}"));
+        }
+    }
+    for at in positions {
+        let at = format!("--at={at}");
+        same(&place, ("h", "s"), "check", &["--rule", "empty-a", &at]);
+        same(
+            &place,
+            ("h", "s"),
+            "sql",
+            &["select * from t order by id", &at],
+        );
+        let query = [
+            "select count(*) as n from t",
+            &at,
+            "--now=2026-03-12T16:07:30Z",
+        ];
+        same(&place, ("h", "s"), "sql", &query);
+    }
 }
 
 #[test]
