@@ -116,7 +116,7 @@ fn position(directory: &Path, text: &str) -> Result<u32, Stop> {
         }
         return Ok(number);
     }
-    let history = Store::open(directory).and_then(|store| store.history());
+    let history = Store::reading(directory, Store::history);
     let history = history.map_err(|error| inputs::store_error(&error, directory))?;
     let resolved = history.resolve(text, None);
     resolved

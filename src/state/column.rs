@@ -18,8 +18,8 @@ use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
 use crate::schema::value::canonical_json;
 use arrow::{arrow_type, list_to_arrow};
-pub(in crate::state) use store::{Slot, capacity};
 use store::{Decimals, Ints, Slots, Texts};
+pub(in crate::state) use store::{Slot, capacity};
 
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;

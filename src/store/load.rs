@@ -50,6 +50,9 @@ impl Store {
             ));
         };
         let mut history = self.base(base)?;
+        if base < *range.end() {
+            history.settle();
+        }
         self.replay(&mut history, base, *range.end())?;
         history.shrink();
         Ok(history)

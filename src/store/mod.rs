@@ -88,6 +88,23 @@ impl Store {
         Store::on(Arc::new(Local::new(directory)))
     }
 
+    /// Opens the store in a directory and reads from it: once more where a writer removed what was to be read.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and `read`; [`StoreError::Changing`].
+    pub fn reading<T>(
+        directory: &Path,
+        read: impl Fn(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        for _ in 1..READS_MAX {
+            match Store::open(directory).and_then(|store| read(&store)) {
+                Err(StoreError::Changing) => {}
+                result => return result,
+            }
+        }
+        Store::open(directory).and_then(|store| read(&store))
+    }
+
     /// Opens the store on a disk for reading.
     ///
     /// # Errors

@@ -350,25 +350,27 @@ pub(super) fn parallel<T: Send>(
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<T, StoreError>>> = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..cores.min(jobs) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= jobs {
-                        return;
-                    }
-                    let result = job(number);
-                    if result.is_err() {
-                        // The others end with what they are at.
-                        next.store(jobs, Ordering::Relaxed);
-                    }
-                    done.lock()
-                        .expect("no holder panics")
-                        .insert(number, result);
-                }
-            });
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= jobs {
+                return;
+            }
+            let result = job(number);
+            if result.is_err() {
+                // The others end with what they are at.
+                next.store(jobs, Ordering::Relaxed);
+            }
+            done.lock()
+                .expect("no holder panics")
+                .insert(number, result);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(jobs) {
+            scope.spawn(work);
+        }
+        work();
     });
     done.into_inner()
         .expect("no holder panics")

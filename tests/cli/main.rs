@@ -16,6 +16,7 @@ mod life;
 mod next;
 mod place;
 mod positions;
+mod quick;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod real;

@@ -254,9 +254,9 @@ pub(crate) fn reference(seed: u64, size: Size) -> (Story, Vec<Step>) {
 /// The files of the small store that is damaged in every way.
 pub(crate) fn small_store() -> (Truth, BTreeMap<String, Vec<u8>>) {
     let size = Size {
-        rows: 36,
+        rows: 30,
         commits: 6,
-        changes: 5,
+        changes: 4,
     };
     let story = Story::random(&mut Rng::new(7), size);
     let memory = Memory::new();

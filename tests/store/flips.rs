@@ -93,13 +93,13 @@ fn flips<'a>(files: &'a Files, rng: &mut Rng) -> Vec<Flip<'a>> {
         let is_root = path == "FORMAT" || path == "chain" || path.starts_with("snapshots/");
         for at in 0..bytes.len() {
             let one = (rng.next() % 8) as u8;
-            let more = |bit: u8| is_root && (all || at % 16 == 0 || usize::from(bit) == at % 8);
+            let more = |bit: u8| is_root && (all || at % 16 == 0);
             let bits = (0..8).filter(|&bit| bit == one || more(bit));
             flips.extend(bits.map(|bit| Flip {
                 path,
                 at,
                 bit,
-                is_read: all || path == "verified" || rng.chance(12),
+                is_read: all || path == "verified" || rng.chance(8),
             }));
         }
     }

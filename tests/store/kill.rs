@@ -17,8 +17,8 @@ use crate::story::{Size, Story};
 
 /// Where the child records to.
 const DIRECTORY: &str = "FIRSTBAD_TEST_KILL";
-/// How often a process is killed.
-const KILLS: usize = 200;
+/// How often a process is killed: one that does everything, and the program itself.
+const KILLS: usize = 100;
 const STORY: u64 = 12;
 
 fn story() -> (Story, Vec<Step>) {
@@ -142,6 +142,109 @@ fn a_recording_may_be_killed_at_any_moment() {
         "{} of {KILLS} processes killed while they recorded, {} stores were begun: all open, all go on",
         killed.into_inner(),
         begun.into_inner()
+    );
+}
+
+/// A history directory: rows of one table, and commits that change them.
+fn lay_out_history(directory: &Path, rng: &mut Rng) {
+    let mut snapshot = String::from("id,owner,n\n");
+    for id in 0..150 {
+        snapshot += &format!("{id},owner {},{}\n", rng.below(9), rng.below(1000));
+    }
+    let mut changes = String::new();
+    let mut next = 150;
+    for commit in 1..=150 {
+        let mut parts = Vec::new();
+        for _ in 0..1 + rng.below(3) {
+            let n = rng.below(1000);
+            if rng.chance(30) {
+                parts.push(format!(
+                    r#"{{"table":"account","op":"insert","after":{{"id":{next},"owner":null,"n":{n}}}}}"#
+                ));
+                next += 1;
+            } else {
+                let id = rng.below(next);
+                parts.push(format!(
+                    r#"{{"table":"account","op":"update","key":{{"id":{id}}},"after":{{"n":{n}}}}}"#
+                ));
+            }
+        }
+        changes += &format!(
+            "{{\"commit\":{commit},\"changes\":[{}]}}\n",
+            parts.join(",")
+        );
+    }
+    for (path, text) in [
+        (
+            "schema.sql",
+            "CREATE TABLE account (id bigint PRIMARY KEY, owner text, n integer);\n",
+        ),
+        ("snapshot/account.csv", &snapshot),
+        ("changes/1.ndjson", &changes),
+    ] {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().expect("below another")).expect("it can be made");
+        std::fs::write(path, text).expect("it can be written");
+    }
+}
+
+#[test]
+fn firstbad_record_may_be_killed_at_any_moment() {
+    let seed = seed(10);
+    println!("FIRSTBAD_SEED={seed}");
+    let place = directory();
+    let source = place.path().join("history");
+    lay_out_history(&source, &mut Rng::new(seed));
+    let settings = "segments: {max_changes: 6}\nsnapshots: {every_changes: 50}\n";
+    std::fs::write(place.path().join("firstbad.yaml"), settings).expect("it can be written");
+    let record = |store: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firstbad"));
+        command
+            .current_dir(place.path())
+            .args(["record", "history", "--store"])
+            .arg(store)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    };
+    let open = || firstbad::source::open_held(&[source.display().to_string()]);
+    let truth = Truth::of(open().expect("it opens").history);
+    let undisturbed = place.path().join("undisturbed");
+    assert!(!kill_at(record(&undisturbed), &undisturbed, u64::MAX));
+    let most = bytes_below(&undisturbed);
+    let whole = Store::open(&undisturbed).expect("it opens");
+    let killed = AtomicUsize::new(0);
+    on_two(KILLS, |number| {
+        let mut rng = Rng::new(seed.wrapping_add(number as u64));
+        let bytes = 1 + rng.below(most as usize) as u64;
+        let what = format!("FIRSTBAD_SEED={seed}, kill {number} at {bytes} bytes");
+        named(&what, || {
+            let store = place.path().join(number.to_string());
+            let was_killed = kill_at(record(&store), &store, bytes);
+            killed.fetch_add(usize::from(was_killed), Ordering::Relaxed);
+            let disk: Arc<dyn Disk> = Arc::new(Local::new(&store));
+            let mut claimed = Claimed::default();
+            if store.join("chain").is_file() {
+                claimed = sound(&disk, &truth, claimed, &ALL);
+            }
+            let history = open().expect("it opens").history;
+            let format = || format_of(&history, 2);
+            let mut writer = Writer::open(&store, format).expect("the lock is free");
+            let recorded = writer.record(&history, segments_of(6), &|_| {});
+            recorded.expect("it goes on");
+            drop(writer);
+            assert_eq!(
+                sound(&disk, &truth, claimed, &BYTES).head,
+                whole.ledger().head()
+            );
+            std::fs::remove_dir_all(&store).expect("it can be removed");
+        });
+    });
+    println!(
+        "{} of {KILLS} runs of `firstbad record` killed: all stores open, all go on",
+        killed.into_inner()
     );
 }
 

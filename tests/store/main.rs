@@ -6,6 +6,7 @@ mod derived;
 mod faults;
 mod fixture;
 mod flips;
+mod golden;
 mod kill;
 mod readers;
 #[allow(dead_code)]

@@ -97,7 +97,7 @@ fn readers_beside_a_writer_see_the_truth() {
     let mut rng = Rng::new(seed);
     let size = Size {
         rows: 50,
-        commits: 120,
+        commits: 60,
         changes: 4,
     };
     let story = Story::random(&mut rng, size);
