@@ -195,6 +195,7 @@ impl Workshop {
             ])
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(super::ordered::Ordered))
             .with_catalog_list(positions.catalogs())
             .with_table_functions(std::collections::HashMap::new())
             .with_execution_props(props);

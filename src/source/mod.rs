@@ -130,9 +130,7 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
         Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
     };
-    history
-        .files
-        .resize(history.schema.tables.len(), Vec::new());
+    history.in_place.resize(history.schema.tables.len(), None);
     history.shrink();
     diagnostics.retain(|diagnostic| diagnostic.level != Level::Error);
     Ok(Opened {
