@@ -198,6 +198,22 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// A number of bytes as people write it: `154 MB`, `1.2 GB`.
+pub(crate) fn sized(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    let mut size = bytes as f64;
+    while size >= 999.5 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => counted(bytes, "byte"),
+        _ if size < 9.95 => format!("{size:.1} {}", UNITS[unit]),
+        _ => format!("{size:.0} {}", UNITS[unit]),
+    }
+}
+
 /// `1 violation`, `37 violations`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!(

@@ -9,13 +9,15 @@
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
-//!                   |                     ^  |    |  |                            |
-//!                   +-> schema -----------+  |    |  +-> lives -> bisect ---------+
+//!                  ^  |                   ^  |    |  |                            |
+//!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
 //!                                            |    |                 ^
 //!                                            |    |  factors -------+   (what bad writes have in common)
 //!                                            |    +-> case              (examples inside rule files)
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
+//!
+//! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
 //!
 //! There are two roads from a rule to verdicts. *In full*, its query runs on the state at one position: `check` does this. *Lifted*, it
@@ -65,6 +67,9 @@ pub mod schema;
 
 // Rules, as written in YAML.
 pub mod rule;
+
+// `firstbad.yaml`: what the runs in a directory have in common; variables of the environment for secrets.
+pub mod config;
 
 // The ordered transactions of a history, streamed from files: native, wal2json, Debezium.
 pub mod timeline;

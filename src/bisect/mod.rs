@@ -5,6 +5,7 @@
 //! transaction that began the stretch that is still open at its end.
 
 mod common;
+mod grace;
 mod report;
 pub mod run;
 mod stretch;
@@ -29,7 +30,8 @@ use stretch::Finding;
 /// Which part of a history is looked at, and which keys.
 #[derive(Clone, Debug, Default)]
 pub struct Range {
-    /// What is bad at this position was bad before: it is never blamed on a transaction. 0 without `--good`.
+    /// What is bad at this position was bad before: it is never blamed on a transaction. 0 without `--good`, which is the first state
+    /// also of a history that begins later.
     pub good: Commit,
     /// The position that is judged.
     pub bad: Commit,
@@ -102,13 +104,15 @@ pub fn locate(
     } else {
         Verdict::Held
     };
-    let (sampled, before) = match &lives.looked {
+    let gap = sweep.open.and_then(|open| history.gap_ended_by(open));
+    let (sampled, vague) = match &lives.looked {
         Looked::Everywhere => (None, None),
         Looked::Sampled { passed_over, vague } => {
             let before = sweep.open.and_then(|open| vague.get(&open).copied());
             (Some(*passed_over), before)
         }
     };
+    let before = vague.or(gap.map(|gap| gap.before()));
     let certainty = match (verdict, sweep.open, history.origin) {
         (Verdict::Violated, None, _) => Some(Certainty::PreExisting),
         (Verdict::Violated, Some(_), _) if before.is_some() => Some(Certainty::Bounded),
@@ -140,6 +144,7 @@ pub fn locate(
             from: before + 1,
             to,
         }),
+        gap,
         sampled,
         ..Found::of(rule)
     })

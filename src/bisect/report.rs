@@ -6,7 +6,7 @@ use super::{Certainty, Onset, Pace, Stretch};
 use crate::change::{Change, Commit, Image, TransactionMeta};
 use crate::rule::{Rule, Severity};
 use crate::schema::{Schema, value};
-use crate::state::{History, Origin};
+use crate::state::{Gap, History, Origin};
 use crate::verdict::{At, Factor, Given, Verdict, redact as hiding};
 
 /// One recorded change with its cells as JSON; what is not known is left out.
@@ -97,6 +97,8 @@ pub struct Found {
     pub sampled: Option<u64>,
     /// Several positions among which the first bad one is.
     pub candidates: Option<Candidates>,
+    /// The gap that the first bad commit ends: what happened in it was not seen.
+    pub gap: Option<Gap>,
     /// What bad writes have in common that good ones have not.
     pub common: Vec<Factor>,
 }
@@ -119,11 +121,13 @@ impl Found {
             judged_states: 0,
             sampled: None,
             candidates: None,
+            gap: None,
             common: Vec::new(),
         }
     }
 
-    pub(super) fn of(rule: &Rule) -> Self {
+    /// Nothing found yet.
+    pub(crate) fn of(rule: &Rule) -> Self {
         Self::blank(Some(rule.clone()))
     }
 

@@ -185,6 +185,7 @@ impl<'a> Judge<'a> {
         bad: Commit,
         told: &dyn Fn(Commit, Answer),
     ) -> Result<Found, RunError> {
+        let good = good.max(self.history.first);
         let mut found = Found::of_command();
         let first = self.judge_good(good)?;
         told(good, first);
@@ -217,28 +218,61 @@ impl<'a> Judge<'a> {
                 return Ok(found);
             }
         }
-        let end = search(good, bad, |at| {
+        let known = Known::of(self.history);
+        let (low, high) = (known.number(good), known.number(bad));
+        let end = search(low, high, |number| {
+            let at = known.position(number);
             let answer = self.judge(at)?;
             found.judged_states += 1;
             told(at, answer);
             Ok(answer)
         })?;
-        found.verdict = Verdict::Violated;
-        let states = u64::from(bad - good) + 1;
+        let states = u64::from(high - low) + 1;
         found.sampled = Some(states - found.judged_states).filter(|count| *count > 0);
-        found.first_bad = Some(first_bad(self.history, end.1));
-        found.last_good = Some(position(self.history, end.0));
-        let neighbours = end.1 - end.0 == 1;
+        self.name(&mut found, known.position(end.0), known.position(end.1));
+        Ok(found)
+    }
+
+    /// Writes down between which positions the first bad write lies.
+    fn name(&self, found: &mut Found, good: Commit, bad: Commit) {
+        found.verdict = Verdict::Violated;
+        found.first_bad = Some(first_bad(self.history, bad));
+        found.last_good = Some(position(self.history, good));
+        found.gap = self.history.gap_ended_by(bad);
+        let exact = bad - good == 1 && found.gap.is_none();
         found.certainty = Some(match self.history.origin {
             Origin::DatedSnapshots => Certainty::Bounded,
-            _ if neighbours => Certainty::Exact,
+            _ if exact => Certainty::Exact,
             _ => Certainty::Bounded,
         });
-        found.candidates = (!neighbours).then(|| Candidates {
-            from: end.0 + 1,
-            to: end.1,
+        found.candidates = (!exact).then(|| Candidates {
+            from: good + 1,
+            to: bad,
         });
-        Ok(found)
+    }
+}
+
+/// The positions whose states are known, by their number among them: those inside gaps are no place to look.
+struct Known<'a> {
+    history: &'a History,
+    commits: Vec<Commit>,
+}
+
+impl<'a> Known<'a> {
+    fn of(history: &'a History) -> Self {
+        let commits = history.commits().map(|(commit, _)| commit).collect();
+        Known { history, commits }
+    }
+
+    fn number(&self, position: Commit) -> u32 {
+        u32::try_from(self.history.commits_until(position)).expect("fewer than 2^32 commits")
+    }
+
+    fn position(&self, number: u32) -> Commit {
+        match number.checked_sub(1) {
+            Some(at) => self.commits[at as usize],
+            None => self.history.first,
+        }
     }
 }
 

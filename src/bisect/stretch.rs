@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::Range;
+use super::grace::{Grace, grace};
 use crate::change::Commit;
-use crate::judge::{Life, Lives};
+use crate::judge::{Begun, Life, Lives};
 use crate::rule::Rule;
 use crate::state::History;
 use crate::verdict::At;
@@ -111,16 +112,6 @@ pub(super) struct Findings<'a> {
     pub(super) pending: u64,
 }
 
-/// What became of a life under `within`.
-enum Grace {
-    /// It is a finding, since this time.
-    Overdue(i64),
-    /// It healed in time.
-    Healed,
-    /// It still has time.
-    Pending,
-}
-
 /// Picks the lives that count in a range.
 pub(super) fn findings<'a>(
     rule: &Rule,
@@ -144,7 +135,16 @@ pub(super) fn findings<'a>(
     let mut written_before = BTreeSet::new();
     for life in &lives.intervals {
         let over = life.healed.is_some_and(|healed| healed <= range.good);
-        if over || life.onset < range.since || !range.wants(&life.key) {
+        if over || !range.wants(&life.key) {
+            continue;
+        }
+        let counts = if writes {
+            life.onset >= range.since
+        } else {
+            let end = life.healed.unwrap_or(range.bad + 1);
+            Begun::of(history, life.onset, end).is_since(range.since, history)?
+        };
+        if !counts {
             continue;
         }
         // An event of position 0 there is none; of an earlier range, the key is bad at its start, once.
@@ -154,7 +154,7 @@ pub(super) fn findings<'a>(
         }
         let deadline = match within.zip(now) {
             None => None,
-            Some((within, now)) => match grace(life, history, within, now)? {
+            Some(times) => match grace(life, history, times, range.bad)? {
                 Grace::Overdue(deadline) => Some(deadline),
                 Grace::Healed => continue,
                 Grace::Pending => {
@@ -174,24 +174,6 @@ pub(super) fn findings<'a>(
         .counted
         .sort_by(|a, b| (a.onset, &a.life.order).cmp(&(b.onset, &b.life.order)));
     Ok(findings)
-}
-
-/// A violation is a finding when no commit at or before its deadline heals it, and now is after that.
-fn grace(life: &Life, history: &History, within: i64, now: i64) -> Result<Grace, String> {
-    let timed = |commit: Commit, time: Option<i64>| {
-        time.ok_or_else(|| format!("commit #{commit} has no time, so `within` cannot be judged"))
-    };
-    let deadline = timed(life.onset, history.began(life.onset))?.saturating_add(within);
-    if let Some(healed) = life.healed
-        && timed(healed, history.meta(healed).and_then(|meta| meta.time))? <= deadline
-    {
-        return Ok(Grace::Healed);
-    }
-    Ok(match (now > deadline, life.healed) {
-        (true, _) => Grace::Overdue(deadline),
-        (false, None) => Grace::Pending,
-        (false, Some(_)) => Grace::Healed,
-    })
 }
 
 /// The stretches of a range, and what it ends with.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::inputs::{self, Sample};
+use super::settings::Source;
 use super::{Stop, output};
+use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Limits};
 use crate::rule::{Rule, Severity};
@@ -24,7 +26,7 @@ pub(super) type Flags = Vec<(&'static str, String)>;
 /// Which rules
 #[derive(Debug, Args)]
 pub(super) struct RuleArgs {
-    /// Rule file or directory (can be repeated) [default: SOURCE/rules, then ./rules]
+    /// Rule file or directory (can be repeated) [default: rules of firstbad.yaml, then SOURCE/rules, then ./rules]
     #[arg(long, value_name = "PATH")]
     pub(super) rules: Vec<PathBuf>,
     /// Judge only this rule (can be repeated)
@@ -43,8 +45,12 @@ impl RuleArgs {
     }
 
     /// The rules that are asked for, and what is wrong with their files; of broken files all rules.
-    pub(super) fn load(&self, source: &[String]) -> Result<(Vec<Rule>, Vec<Diagnostic>), Stop> {
-        let paths = inputs::rule_paths(&self.rules, source.first().map(String::as_str))?;
+    pub(super) fn load(
+        &self,
+        source: &Source,
+        config: &Config,
+    ) -> Result<(Vec<Rule>, Vec<Diagnostic>), Stop> {
+        let paths = inputs::rule_paths(&self.rules, config, Some(source))?;
         let (rules, found) = inputs::load_rules(&paths);
         if diagnostic::any_error(&found) {
             return Ok((rules, found));
@@ -80,6 +86,13 @@ impl AtArgs {
     /// The position that `--at` names.
     pub(super) fn resolve(&self, history: &History) -> Result<Resolved, Stop> {
         self.named(history, "--at", &self.at)
+    }
+
+    /// The first commit that does not lie before what `--since` names.
+    pub(super) fn since(&self, history: &History, text: &str) -> Result<u32, Stop> {
+        history
+            .since(text, self.now)
+            .map_err(|reason| output::wrong_argument(&format!("--since: {reason}"), None))
     }
 
     /// The position that another argument names.
@@ -137,9 +150,9 @@ impl ReportArgs {
 /// What judging may cost
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// The longest that one rule may take, e.g. 60s
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = inputs::duration)]
-    rule_timeout: Duration,
+    /// The longest that one rule may take, e.g. 60s [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = inputs::duration)]
+    rule_timeout: Option<Duration>,
     /// The most memory to use, e.g. 4GiB [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = inputs::size)]
     memory_limit: Option<u64>,
@@ -147,25 +160,30 @@ pub(super) struct LimitArgs {
 
 impl LimitArgs {
     /// What is not the default.
-    pub(super) fn flags(&self) -> Flags {
-        let seconds = || match self.rule_timeout.subsec_nanos() {
-            0 => format!("{}s", self.rule_timeout.as_secs()),
-            _ => self.rule_timeout.as_secs_f64().to_string(),
+    pub(super) fn flags(&self, config: &Config) -> Flags {
+        let seconds = |timeout: Duration| match timeout.subsec_nanos() {
+            0 => format!("{}s", timeout.as_secs()),
+            _ => timeout.as_secs_f64().to_string(),
         };
-        let timeout = (self.rule_timeout != RULE_TIMEOUT).then(|| ("--rule-timeout", seconds()));
+        let default = config.limits.rule_timeout.unwrap_or(RULE_TIMEOUT);
+        let timeout = self.rule_timeout.filter(|timeout| *timeout != default);
+        let timeout = timeout.map(|timeout| ("--rule-timeout", seconds(timeout)));
         let memory = self
             .memory_limit
             .map(|bytes| ("--memory-limit", bytes.to_string()));
         timeout.into_iter().chain(memory).collect()
     }
 
-    /// A judge that keeps these limits.
-    pub(super) fn judge(&self, history: &Arc<History>) -> Result<Judge, Stop> {
+    /// A judge that keeps these limits, else those of the file.
+    pub(super) fn judge(&self, history: &Arc<History>, config: &Config) -> Result<Judge, Stop> {
+        let said = &config.limits;
+        let timeout = self.rule_timeout.or(said.rule_timeout);
         let mut limits = Limits {
-            rule_timeout: self.rule_timeout,
+            rule_timeout: timeout.unwrap_or(RULE_TIMEOUT),
             ..Limits::default()
         };
-        limits.memory_bytes_max = self.memory_limit.unwrap_or(limits.memory_bytes_max);
+        let memory = self.memory_limit.or(said.memory_bytes);
+        limits.memory_bytes_max = memory.unwrap_or(limits.memory_bytes_max);
         Judge::new(Arc::clone(history), limits)
             .map_err(|error| output::world("the engine cannot be started", &error))
     }

@@ -10,8 +10,11 @@ use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::check::{not_expired, today};
-use super::{Outcome, Stop, inputs, output};
+use super::settings::{self, Source};
+use super::{Outcome, Stop, inputs, output, quick};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
+use crate::change::Commit;
+use crate::config::Config;
 use crate::diagnostic;
 use crate::judge::{Judge, JudgeError, Options, Prepared};
 use crate::report::{self, Format};
@@ -28,13 +31,12 @@ use crate::verdict::{Given, Verdict};
     mut_arg("sample", |arg| arg.help("How many keys of a rule the text lists: a number, or all"))
 )]
 pub(super) struct BisectArgs {
-    /// A history directory, or a directory of dated snapshots
-    #[arg(required = true)]
+    /// A history directory, or a directory of dated snapshots [default: source of firstbad.yaml]
     source: Vec<String>,
     #[command(flatten)]
-    which: RuleArgs,
+    pub(super) which: RuleArgs,
     #[command(flatten)]
-    place: AtArgs,
+    pub(super) place: AtArgs,
     /// A position known to be good: what is bad there was bad before [default: position 0]
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     good: Option<String>,
@@ -52,6 +54,9 @@ pub(super) struct BisectArgs {
     /// Only this key, as id=4410 or a JSON object (can be repeated)
     #[arg(long, value_name = "KEY", value_parser = key)]
     key: Vec<Map<String, Value>>,
+    /// Of a store, judge few of its snapshots, then every commit between two of them: what healed and came back is not seen
+    #[arg(long, conflicts_with_all = ["good", "bad", "since", "key", "run"])]
+    quick: bool,
     /// Judge by a shell command instead of rules: exit 0 is good, 125 cannot tell, other codes up to 127 are bad
     #[arg(long, value_name = "CMD", conflicts_with_all = ["rules", "rule", "tag", "key", "since", "now"])]
     run: Option<String>,
@@ -59,9 +64,9 @@ pub(super) struct BisectArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format)]
     format: Format,
     #[command(flatten)]
-    report: ReportArgs,
+    pub(super) report: ReportArgs,
     #[command(flatten)]
-    limits: LimitArgs,
+    pub(super) limits: LimitArgs,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -89,12 +94,18 @@ fn key(text: &str) -> Result<Map<String, Value>, String> {
     text.split(',').map(pair).collect()
 }
 
-pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
+pub(super) fn run(arguments: &BisectArgs, config: &Config, verbose: u8) -> Outcome {
     let start = Instant::now();
-    inputs::probe(&arguments.source)?;
+    let source = settings::source(&arguments.source, config)?;
+    let asked = Asked {
+        arguments,
+        config,
+        source: &source,
+    };
     let mut report = match &arguments.run {
-        Some(command) => by_command(arguments, command, verbose)?,
-        None => by_rules(arguments, verbose)?,
+        Some(command) => by_command(&asked, command, verbose)?,
+        None if arguments.quick => quick::by_snapshots(&asked, verbose)?,
+        None => by_rules(&asked, verbose)?,
     };
     report.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     bisect::redact(&mut report, &arguments.report.redact);
@@ -104,18 +115,33 @@ pub(super) fn run(arguments: &BisectArgs, verbose: u8) -> Outcome {
     Ok(report.exit_code())
 }
 
-fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
-    let (rules, mut found) = arguments.which.load(&arguments.source)?;
-    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
+/// What a run was asked for.
+pub(super) struct Asked<'a> {
+    pub(super) arguments: &'a BisectArgs,
+    pub(super) config: &'a Config,
+    pub(super) source: &'a Source,
+}
+
+impl Asked<'_> {
+    /// How a position is judged.
+    pub(super) fn options(&self, position: Commit) -> Options {
+        Options {
+            position,
+            now_us: self.arguments.place.now,
+            sample: None,
+        }
+    }
+}
+
+fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
+    let arguments = asked.arguments;
+    let (rules, mut found) = arguments.which.load(asked.source, asked.config)?;
+    let history = inputs::open_for_rules(&asked.source.arguments, None, &mut found, verbose)?;
     let history = Arc::new(history);
     let range = range(arguments, &history)?;
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
-    let judge = arguments.limits.judge(&history)?;
-    let options = Options {
-        position: range.bad,
-        now_us: arguments.place.now,
-        sample: None,
-    };
+    let judge = arguments.limits.judge(&history, asked.config)?;
+    let options = asked.options(range.bad);
     let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
         found.extend(mistakes);
         Vec::new()
@@ -127,7 +153,7 @@ fn by_rules(arguments: &BisectArgs, verbose: u8) -> Result<BisectReport, Stop> {
     let prepared = with_keys(prepared, &range)?;
     let mut report = BisectReport {
         expired,
-        ..empty_report(arguments, &history, &range)
+        ..empty_report(asked, &history, &range)
     };
     let bar = output::progress(prepared.len());
     let one = |rule: &Prepared| {
@@ -180,7 +206,7 @@ fn on_all_cores<T: Sync, R: Send>(items: &[T], each: &(impl Fn(&T) -> R + Sync))
 }
 
 /// What became of one rule. The error is that the process as a whole needed too much memory.
-fn one_rule(
+pub(super) fn one_rule(
     judge: &Judge,
     prepared: &Prepared,
     history: &History,
@@ -188,6 +214,7 @@ fn one_rule(
     options: &Options,
 ) -> Result<Found, JudgeError> {
     let rule: &Rule = &prepared.rule;
+    let prepared = &prepared.counting_since(range.since);
     let range = Range {
         since: range.since.max(prepared.since()),
         ..range.clone()
@@ -202,7 +229,7 @@ fn one_rule(
 }
 
 /// Counts what was found, and keeps it if it has something to say or was asked for.
-fn enter(report: &mut BisectReport, found: Found, asked_for: bool) {
+pub(super) fn enter(report: &mut BisectReport, found: Found, asked_for: bool) {
     let at = match found.verdict {
         Verdict::Held => 0,
         Verdict::Violated => 1,
@@ -236,17 +263,20 @@ fn with_keys(prepared: Vec<Prepared>, range: &Range) -> Result<Vec<Prepared>, St
 
 /// The range that the arguments name.
 fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
-    let resolve = |flag: &str, text: &str| arguments.place.named(history, flag, text);
+    let position = |flag: &str, text: &str| {
+        let position = arguments.place.named(history, flag, text)?.position;
+        inputs::seen(history, text, position).map(|()| position)
+    };
     let bad = match &arguments.bad {
-        Some(text) => resolve("--bad", text)?.position,
-        None => arguments.place.resolve(history)?.position,
+        Some(text) => position("--bad", text)?,
+        None => position("--at", &arguments.place.at)?,
     };
     let good = match &arguments.good {
-        Some(text) => resolve("--good", text)?.position,
+        Some(text) => position("--good", text)?,
         None => 0,
     };
     let since = match &arguments.since {
-        Some(text) => resolve("--since", text)?.first_at_or_after,
+        Some(text) => arguments.place.since(history, text)?,
         None => 0,
     };
     if good > bad || (good == bad && arguments.good.is_some()) {
@@ -262,21 +292,23 @@ fn range(arguments: &BisectArgs, history: &History) -> Result<Range, Stop> {
     })
 }
 
-fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> BisectReport {
+pub(super) fn empty_report(asked: &Asked<'_>, history: &History, range: &Range) -> BisectReport {
+    let arguments = asked.arguments;
     let flags = [
         arguments.which.flags(),
         arguments.place.flags(),
         arguments.report.flags(),
-        arguments.limits.flags(),
+        arguments.limits.flags(asked.config),
+        settings::flags(asked.config),
     ];
     let given = Given {
-        source: arguments.source.clone(),
+        source: asked.source.given.clone(),
         flags: flags.concat(),
     };
     BisectReport {
-        source: arguments.source.join(" "),
+        source: asked.source.shown.clone(),
         at: bisect::position(history, range.bad),
-        good: range.good,
+        good: range.good.max(history.first),
         found: Vec::new(),
         counts: [0; 3],
         expired: Vec::new(),
@@ -287,8 +319,9 @@ fn empty_report(arguments: &BisectArgs, history: &History, range: &Range) -> Bis
     }
 }
 
-fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
-    let opened = inputs::open(&arguments.source, verbose)?;
+fn by_command(asked: &Asked<'_>, command: &str, verbose: u8) -> Result<BisectReport, Stop> {
+    let arguments = asked.arguments;
+    let opened = inputs::open(&asked.source.arguments, None, verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = opened.history;
     if matches!(history.origin, Origin::SingleState | Origin::SnapshotOnly) {
@@ -315,7 +348,7 @@ fn by_command(arguments: &BisectArgs, command: &str, verbose: u8) -> Result<Bise
             "warning: not known in some rows, and NULL in the files: {columns}\n"
         ));
     }
-    let mut report = empty_report(arguments, &history, &range);
+    let mut report = empty_report(asked, &history, &range);
     enter(&mut report, found, true);
     Ok(report)
 }

@@ -9,11 +9,13 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
+use super::settings::{self, Source};
 use super::{Outcome, Stop, inputs, output};
 use crate::baseline::{Baseline, Found};
 use crate::change::Commit;
+use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
-use crate::judge::{Judge, Options};
+use crate::judge::{Judge, Options, Prepared, takes_the_past};
 use crate::report::{self, Format};
 use crate::rule::Rule;
 use crate::state::History;
@@ -22,8 +24,7 @@ use crate::verdict::{CheckReport, Given, Violation, redact};
 /// Arguments of `firstbad check`
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A history directory, a directory of table files, or data files
-    #[arg(required = true)]
+    /// A history directory, a directory of table files, or data files [default: source of firstbad.yaml]
     source: Vec<String>,
     #[command(flatten)]
     which: RuleArgs,
@@ -52,21 +53,33 @@ fn date(text: &str) -> Result<NaiveDate, String> {
         .map_err(|_| "not a date; write e.g. 2026-12-31".to_owned())
 }
 
-pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
+pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcome {
     let start = Instant::now();
-    inputs::probe(&arguments.source)?;
-    let (rules, mut found) = arguments.which.load(&arguments.source)?;
+    let source = settings::source(&arguments.source, config)?;
+    let (rules, mut found) = arguments.which.load(&source, config)?;
     let baseline = baseline(arguments)?;
-    let history = inputs::open_for_rules(&arguments.source, &mut found, verbose)?;
-    let history = Arc::new(history);
-    let options = options(arguments, &history)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
-    let judge = arguments.limits.judge(&history)?;
-    let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
-        found.extend(mistakes);
-        Vec::new()
-    });
+    let state_only = !rules.iter().any(takes_the_past);
+    let mut near = state_only.then_some(&arguments.place);
+    let (judge, prepared, options) = loop {
+        let mut noticed = found.clone();
+        let history = inputs::open_for_rules(&source.arguments, near, &mut noticed, verbose)?;
+        let history = Arc::new(history);
+        let options = options(arguments, &history)?;
+        let judge = arguments.limits.judge(&history, config)?;
+        let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
+            noticed.extend(mistakes);
+            Vec::new()
+        });
+        if near.is_some() && prepared.iter().any(Prepared::reads_the_past) {
+            near = None;
+            continue;
+        }
+        found = noticed;
+        break (judge, prepared, options);
+    };
+    let history = Arc::clone(judge.history());
     if diagnostic::any_error(&found) {
         return Err(output::wrong_input(&found, verbose));
     }
@@ -81,8 +94,8 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
     });
     bar.finish_and_clear();
     let mut report = CheckReport {
-        source: arguments.source.join(" "),
-        given: given(arguments),
+        given: given(arguments, config, &source),
+        source: source.shown,
         at: inputs::at(&history, options.position),
         outcomes,
         expired,
@@ -99,7 +112,9 @@ pub(super) fn run(arguments: &CheckArgs, verbose: u8) -> Outcome {
 
 /// What the state is and takes, for those who want to know.
 fn state_notes(history: &History, position: Commit) -> String {
-    let fingerprint = match history.state_fingerprint(position) {
+    let known = history.unseen_at(position).is_none();
+    let fingerprint = known.then(|| history.state_fingerprint(position));
+    let fingerprint = match fingerprint.flatten() {
         Some(fingerprint) => format!("note: fingerprint of the state: {fingerprint}\n"),
         None => String::new(),
     };
@@ -113,7 +128,7 @@ fn state_notes(history: &History, position: Commit) -> String {
 }
 
 /// What the command was given, for the commands to run next.
-fn given(arguments: &CheckArgs) -> Given {
+fn given(arguments: &CheckArgs, config: &Config, source: &Source) -> Given {
     let baseline = arguments.baseline.iter();
     let baseline = baseline.map(|path| ("--baseline", path.display().to_string()));
     let flags = [
@@ -121,10 +136,11 @@ fn given(arguments: &CheckArgs) -> Given {
         arguments.place.flags(),
         baseline.collect(),
         arguments.report.flags(),
-        arguments.limits.flags(),
+        arguments.limits.flags(config),
+        settings::flags(config),
     ];
     Given {
-        source: arguments.source.clone(),
+        source: source.given.clone(),
         flags: flags.concat(),
     }
 }

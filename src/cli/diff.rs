@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::inputs::{self, Sample};
 use super::output_file::OutputFile;
+use super::settings::{self, Source};
 use super::{Outcome, Stop, exit, output};
+use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::diff::{self, Looks, Request, Side, TableDiff};
 use crate::report::shell_word;
@@ -22,8 +24,12 @@ const ROWS_SHOWN: usize = 10;
 
 /// Arguments of `firstbad diff`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "firstbad diff [OPTIONS] [SOURCE] <A> <B>\n       firstbad diff [OPTIONS] <SOURCE> <SOURCE>"
+)]
 pub(super) struct DiffArgs {
-    /// A history directory, a directory of table files, or a data file
+    /// A history directory, a directory of table files, or a data file; left out, with two positions, the source of firstbad.yaml
+    #[arg(value_name = "SOURCE")]
     source: String,
     /// The first position; or, as the last argument, a second source
     #[arg(value_name = "A", allow_hyphen_values = true)]
@@ -59,51 +65,74 @@ struct State {
     name: String,
     position: u32,
     at: At,
+    /// Whether it is that of one file.
+    file: bool,
 }
 
-pub(super) fn run(arguments: &DiffArgs, verbose: u8) -> Outcome {
-    match &arguments.b {
-        Some(b) => {
-            let opened = open(&arguments.source, verbose)?;
-            let history = &opened.history;
-            if history.origin == Origin::SingleState {
-                return Err(one_state(&arguments.source));
-            }
-            let state = |text: &str, which: &str| {
-                let resolved = history.resolve(text, arguments.now).map_err(|reason| {
-                    output::wrong_argument(&format!("{which}: {reason}"), None)
-                })?;
-                Ok(state(&arguments.source, history, resolved.position))
-            };
-            let (first, second) = (state(&arguments.a, "A")?, state(b, "B")?);
-            show(arguments, (history, &first), (history, &second))
+pub(super) fn run(arguments: &DiffArgs, config: &Config, verbose: u8) -> Outcome {
+    let named = || Source::named(std::slice::from_ref(&arguments.source));
+    match (&arguments.b, Source::of(config)) {
+        (Some(b), _) => positions(arguments, &named(), (&arguments.a, b), verbose),
+        (None, Some(source)) if !is_there(&arguments.source) && !is_there(&arguments.a) => {
+            let source = settings::source(&source.given, config)?;
+            let (a, b) = (&arguments.source, &arguments.a);
+            positions(arguments, &source, (a, b), verbose)
         }
-        None => {
-            if let Err(error) = source::probe(std::slice::from_ref(&arguments.a)) {
-                let place = Path::new(&arguments.source).join("snapshots");
-                let is_position = arguments.a.starts_with(['#', '-'])
-                    || arguments.a == "latest"
-                    || parse_lsn(&arguments.a).is_some()
-                    || parse_timestamp(&arguments.a).is_some()
-                    || place.join(&arguments.a).is_dir();
-                if is_position && !Path::new(&arguments.a).exists() {
-                    let message = format!("there is no source `{}`", arguments.a);
-                    let hint = format!(
-                        "two positions of one source are `firstbad diff {} {} latest`",
-                        shell_word(&arguments.source),
-                        shell_word(&arguments.a)
-                    );
-                    return Err(output::wrong_argument(&message, Some(&hint)));
-                }
-                return Err(inputs::source_error(&error, verbose));
-            }
-            let a = open(&arguments.source, verbose)?;
-            let b = open(&arguments.a, verbose)?;
-            let first = state(&arguments.source, &a.history, a.history.head());
-            let second = state(&arguments.a, &b.history, b.history.head());
-            show(arguments, (&a.history, &first), (&b.history, &second))
-        }
+        (None, _) => sources(arguments, verbose),
     }
+}
+
+/// Whether a word names a source, so that it is no position.
+fn is_there(word: &str) -> bool {
+    word.contains("://") || Path::new(word).exists()
+}
+
+/// Two positions of one source.
+fn positions(arguments: &DiffArgs, source: &Source, (a, b): (&str, &str), verbose: u8) -> Outcome {
+    let opened = open(&source.arguments, verbose)?;
+    let history = &opened.history;
+    if history.origin == Origin::SingleState {
+        return Err(one_state(&source.shown));
+    }
+    let state = |text: &str, which: &str| {
+        let resolved = history
+            .resolve(text, arguments.now)
+            .map_err(|reason| output::wrong_argument(&format!("{which}: {reason}"), None))?;
+        inputs::seen(history, text, resolved.position)?;
+        Ok(state(source, history, resolved.position))
+    };
+    let (first, second) = (state(a, "A")?, state(b, "B")?);
+    show(arguments, (history, &first), (history, &second))
+}
+
+/// Two sources.
+fn sources(arguments: &DiffArgs, verbose: u8) -> Outcome {
+    let (first, second) = (&arguments.source, &arguments.a);
+    if let Err(error) = source::probe(std::slice::from_ref(second)) {
+        let place = Path::new(first).join("snapshots");
+        let is_position = second.starts_with(['#', '-'])
+            || second == "latest"
+            || parse_lsn(second).is_some()
+            || parse_timestamp(second).is_some()
+            || place.join(second).is_dir();
+        if is_position && !Path::new(second).exists() {
+            let message = format!("there is no source `{second}`");
+            let hint = format!(
+                "two positions of one source are `firstbad diff {} {} latest`",
+                shell_word(first),
+                shell_word(second)
+            );
+            return Err(output::wrong_argument(&message, Some(&hint)));
+        }
+        return Err(inputs::source_error(&error, verbose));
+    }
+    let first = Source::named(std::slice::from_ref(first));
+    let second = Source::named(std::slice::from_ref(second));
+    let a = open(&first.arguments, verbose)?;
+    let b = open(&second.arguments, verbose)?;
+    let first = state(&first, &a.history, a.history.head());
+    let second = state(&second, &b.history, b.history.head());
+    show(arguments, (&a.history, &first), (&b.history, &second))
 }
 
 fn one_state(source: &str) -> Stop {
@@ -113,18 +142,19 @@ fn one_state(source: &str) -> Stop {
     )
 }
 
-fn open(source: &str, verbose: u8) -> Result<Opened, Stop> {
-    let opened = source::open_held(&[source.to_owned()])
-        .map_err(|error| inputs::source_error(&error, verbose))?;
+fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
+    let opened =
+        source::open_held(source).map_err(|error| inputs::source_error(&error, verbose))?;
     output::diagnostics(&opened.diagnostics, verbose);
     Ok(opened)
 }
 
-fn state(name: &str, history: &History, position: u32) -> State {
+fn state(source: &Source, history: &History, position: u32) -> State {
     State {
-        name: name.to_owned(),
+        name: source.shown.clone(),
         position,
         at: inputs::at(history, position),
+        file: matches!(source.arguments.as_slice(), [one] if Path::new(one).is_file()),
     }
 }
 
@@ -152,9 +182,7 @@ fn show(
             .map(|name| TableName::parse(name))
             .collect(),
         key: (!arguments.key.is_empty()).then(|| arguments.key.clone()),
-        files: [a.name, b.name]
-            .iter()
-            .all(|name| Path::new(name).is_file()),
+        files: first.file && second.file,
     };
     let tables = diff::compare(&a, &b, &request)
         .map_err(|misfit| output::wrong_argument(&misfit.message, Some(&misfit.hint)))?;

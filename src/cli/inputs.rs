@@ -3,16 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Stop, output};
+use super::arguments::AtArgs;
+use super::settings::{self, Source};
+use super::{Stop, exit, output};
+use crate::config::{Config, Text, parse_size};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
 use crate::state::{History, Origin};
+use crate::store::StoreError;
 use crate::verdict::At;
 
-/// Where rules are looked for.
-pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<PathBuf>, Stop> {
+/// Where rules are looked for: `--rules`, else `rules` of the file, else `rules` in the source, else ./rules.
+pub(super) fn rule_paths(
+    given: &[PathBuf],
+    config: &Config,
+    source: Option<&Source>,
+) -> Result<Vec<PathBuf>, Stop> {
     if !given.is_empty() {
         if let Some(missing) = given.iter().find(|path| !path.exists()) {
             let message = format!("there is no rule file or directory `{}`", missing.display());
@@ -20,25 +28,49 @@ pub(super) fn rule_paths(given: &[PathBuf], source: Option<&str>) -> Result<Vec<
         }
         return Ok(given.to_vec());
     }
-    let beside = source.map(|source| Path::new(source).join("rules"));
+    if !config.rules.is_empty() {
+        settings::existing(&config.rules)?;
+        let path = |text: &Text| PathBuf::from(text.value());
+        return Ok(config.rules.iter().map(path).collect());
+    }
+    let first = source.and_then(|source| source.arguments.first());
+    let beside = first.map(|source| Path::new(source).join("rules"));
     for candidate in beside.into_iter().chain([PathBuf::from("rules")]) {
         if candidate.is_dir() {
             return Ok(vec![candidate]);
         }
     }
     let looked = match source {
-        Some(source) => format!("neither {source}/rules nor ./rules exists"),
+        Some(source) => {
+            let first = match source.given.first() {
+                Some(given) => given,
+                None => config.source.first().map_or("SOURCE", Text::shown),
+            };
+            format!("neither {first}/rules nor ./rules exists")
+        }
         None => "./rules does not exist".to_owned(),
     };
     Err(output::wrong_argument(
         &format!("no rules: {looked}"),
-        Some("name a rule file or directory with --rules PATH"),
+        Some(
+            "name a rule file or directory with --rules PATH, or write `rules: PATH` into firstbad.yaml",
+        ),
     ))
+}
+
+/// The store of commands that keep one: the one that was given, else that of the file, else `.firstbad` beside the file or here.
+pub(super) fn store(given: Option<PathBuf>, config: &Config) -> PathBuf {
+    config.store_or(given)
 }
 
 /// Rules and what is wrong with their files.
 pub(super) fn load_rules(paths: &[PathBuf]) -> (Vec<Rule>, Vec<Diagnostic>) {
-    file::load(paths)
+    let (mut rules, found) = file::load(paths);
+    for rule in &mut rules {
+        rule.span.file = output::mask().path(&rule.span.file);
+        rule.check_span.file = output::mask().path(&rule.check_span.file);
+    }
+    (rules, found)
 }
 
 /// Keeps the rules with the given ids and tags; everything when none is given.
@@ -64,23 +96,27 @@ pub(super) fn select(rules: Vec<Rule>, ids: &[String], tags: &[String]) -> Resul
     Ok(rules.into_iter().filter(wanted).collect())
 }
 
-/// Stops when the arguments name no source, before anything is looked for beside it.
-pub(super) fn probe(source: &[String]) -> Result<(), Stop> {
-    source::probe(source).map_err(|error| source_error(&error, 0))
+/// Opens a source, or says why not. With a position, as far as the state there takes it.
+pub(super) fn open(source: &[String], at: Option<&AtArgs>, verbose: u8) -> Result<Opened, Stop> {
+    let opened = match at {
+        Some(place) => source::open_around(source, &[&place.at], place.now),
+        None => source::open(source),
+    };
+    opened.map_err(|error| source_error(&error, verbose))
 }
 
-/// Opens a source, or says why not.
-pub(super) fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
-    source::open(source).map_err(|error| source_error(&error, verbose))
-}
-
-/// Opens a source for rules: what is wrong with both is said in one run.
+/// Opens a source for rules: what is wrong with both is said in one run. With a position, as far as the state there takes it.
 pub(super) fn open_for_rules(
     source: &[String],
+    at: Option<&AtArgs>,
     found: &mut Vec<Diagnostic>,
     verbose: u8,
 ) -> Result<History, Stop> {
-    match source::open(source) {
+    let opened = match at {
+        Some(place) => source::open_around(source, &[&place.at], place.now),
+        None => source::open(source),
+    };
+    match opened {
         Err(SourceError::Input(wrong)) => {
             found.extend(wrong);
             Err(output::wrong_input(found, verbose))
@@ -98,11 +134,45 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
     match error {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
+        SourceError::Store { path, source } => store_error(source, path),
         SourceError::Tool { message, hint } => output::missing_tool(message, hint),
-        SourceError::Io { path, source } => {
-            output::world(&format!("cannot read {}", path.display()), source)
-        }
+        SourceError::Io { path, source } => output::world(
+            &format!("cannot read {}", output::mask().path(path).display()),
+            source,
+        ),
     }
+}
+
+/// Says why a store cannot be read or written.
+pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
+    let shown = output::mask().path(path).display().to_string();
+    let verify = format!("`firstbad verify {shown}` names all that is damaged");
+    match error {
+        StoreError::NotThere(_) => output::wrong_argument(
+            &format!("there is no store in `{shown}`"),
+            Some("fill one with `firstbad record SOURCE --store DIR`"),
+        ),
+        StoreError::Refused { message, hint } => {
+            output::wrong_argument(&format!("{shown}: {message}"), Some(hint))
+        }
+        StoreError::Newer { .. } => failed(
+            &format!("{shown}: {error}"),
+            "use the version of firstbad that wrote it, or a later one",
+        ),
+        StoreError::Damaged(_) => failed(&format!("{shown}: {error}"), &verify),
+        StoreError::Locked(_) => failed(
+            &format!("{shown}: {error}"),
+            "one process at a time writes a store: wait for it, or stop it",
+        ),
+        StoreError::Changing => failed(&format!("{shown}: {error}"), "try again"),
+        StoreError::Io { source, .. } => output::world(&format!("{shown}: {error}"), source),
+    }
+}
+
+/// The world failed, and what can be done.
+fn failed(message: &str, hint: &str) -> Stop {
+    let _ = output::wrong_argument(message, Some(hint));
+    Stop { code: exit::WORLD }
 }
 
 /// A position with its attributes, as reports show it; a source without a history has none.
@@ -116,6 +186,22 @@ pub(super) fn at(history: &History, position: u32) -> At {
     }
 }
 
+/// Stops when a position lies in a gap: the state there is not known.
+pub(super) fn seen(history: &History, named: &str, position: u32) -> Result<(), Stop> {
+    let Some(gap) = history.unseen_at(position) else {
+        return Ok(());
+    };
+    let named = crate::escape::terminal(named);
+    let hint = format!("#{} and #{} are known", gap.before(), gap.to);
+    output::note(&format!(
+        "error: the state at {named} is not known: {}\n  help: {hint}\n",
+        gap.hidden()
+    ));
+    Err(Stop {
+        code: exit::UNKNOWN,
+    })
+}
+
 /// A time argument in microseconds.
 pub(super) fn time(text: &str) -> Result<i64, String> {
     value::parse_timestamp(text)
@@ -124,28 +210,11 @@ pub(super) fn time(text: &str) -> Result<i64, String> {
 
 /// A size argument in bytes: `512MiB`, `4GB`, `1000000`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let digits: String = text
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
-    let unit = text[digits.len()..].trim().to_ascii_lowercase();
-    let factor = match unit.as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err("not a size; write e.g. 512MiB or 4GB".to_owned()),
-    };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| "not a size; write e.g. 512MiB or 4GB".to_owned())?;
-    if number <= 0.0 {
-        return Err("a limit of nothing judges nothing".to_owned());
+    match parse_size(text) {
+        Ok(0) => Err("a limit of nothing judges nothing".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(hint) => Err(format!("not a size; {hint}")),
     }
-    Ok((number * factor) as u64)
 }
 
 /// A duration argument: `60s`, `5m`, or seconds.

@@ -7,10 +7,16 @@ mod diff;
 mod inputs;
 mod output;
 mod output_file;
+mod quick;
+mod record;
 mod rules;
+mod settings;
 mod sql;
+mod status;
+mod verify;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +49,9 @@ struct Cli {
     /// Show notes about the input as well (can be repeated for the log of the engine)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 100)]
     verbose: u8,
+    /// Read this file instead of ./firstbad.yaml
+    #[arg(long, value_name = "FILE", global = true, display_order = 99)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +67,14 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Show the rows that differ between two positions, or between two sources
     Diff(diff::DiffArgs),
+    /// Record a source's changes in a store, from where the store ends
+    Record(record::RecordArgs),
+    /// Write down the state of a source in a store
+    Snapshot(record::SnapshotArgs),
+    /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
+    Verify(verify::VerifyArgs),
+    /// Say what a store covers, how fresh it is, and how safe
+    Status(status::StatusArgs),
     /// Write the synthetic shop history, byte for byte the same each time
     #[command(name = "fixtures", hide = true)]
     Fixtures {
@@ -90,18 +107,29 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     output::start_log(cli.verbose);
-    let outcome = match cli.command {
-        Command::Check(arguments) => check::run(&arguments, cli.verbose),
-        Command::Bisect(arguments) => bisect::run(&arguments, cli.verbose),
-        Command::Rules(command) => rules::run(&command, cli.verbose),
-        Command::Sql(arguments) => sql::run(&arguments, cli.verbose),
-        Command::Diff(arguments) => diff::run(&arguments, cli.verbose),
-        Command::Fixtures { directory } => fixtures(&directory),
-    };
-    ExitCode::from(match outcome {
+    ExitCode::from(match dispatch(cli) {
         Ok(code) => code,
         Err(stop) => stop.code,
     })
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    if let Command::Fixtures { directory } = &cli.command {
+        return fixtures(directory);
+    }
+    let config = settings::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Check(arguments) => check::run(&arguments, &config, cli.verbose),
+        Command::Bisect(arguments) => bisect::run(&arguments, &config, cli.verbose),
+        Command::Rules(command) => rules::run(&command, &config, cli.verbose),
+        Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
+        Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
+        Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
+        Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
+        Command::Verify(arguments) => verify::run(&arguments, &config),
+        Command::Status(arguments) => status::run(&arguments, &config),
+        Command::Fixtures { directory } => fixtures(&directory),
+    }
 }
 
 fn fixtures(directory: &std::path::Path) -> Outcome {

@@ -1,8 +1,10 @@
 //! Writing to the terminal: results to stdout, everything else to stderr.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{LazyLock, OnceLock};
 
 use super::{Stop, exit};
+use crate::config::Mask;
 use crate::diagnostic::{self, Diagnostic, Level};
 
 /// Prints to stdout. A reader that went away (`| head`) is no error.
@@ -11,9 +13,24 @@ pub(super) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Prints to stderr.
+/// Prints to stderr, without the values of variables of `firstbad.yaml`.
 pub(super) fn note(text: &str) {
+    let text = mask().text(text);
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// What is hidden in messages.
+static MASK: OnceLock<Mask> = OnceLock::new();
+
+/// Hides the values of variables in all messages from here on.
+pub(super) fn hide(mask: Mask) {
+    let _ = MASK.set(mask);
+}
+
+/// What is hidden in messages: nothing before [`hide`].
+pub(super) fn mask() -> &'static Mask {
+    static NOTHING: LazyLock<Mask> = LazyLock::new(Mask::default);
+    MASK.get().unwrap_or(&NOTHING)
 }
 
 /// Whether text to stdout may have colour: only on a terminal, and never with `NO_COLOR`.
@@ -52,6 +69,9 @@ pub(super) fn diagnostics(found: &[Diagnostic], verbose: u8) {
         .filter(|d| d.level != Level::Note || verbose > 0)
         .cloned()
         .collect();
+    for one in &mut shown {
+        one.file = mask().path(&one.file);
+    }
     diagnostic::tidy(&mut shown);
     note(&diagnostic::render(&shown, stderr_color()));
 }
@@ -103,9 +123,23 @@ pub(super) fn missing_tool(message: &str, hint: &str) -> Stop {
 pub(super) fn start_log(verbose: u8) {
     if verbose >= 2 {
         let _ = tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
+            .with_writer(|| Masked)
             .with_max_level(tracing::Level::INFO)
             .try_init();
+    }
+}
+
+/// Stderr of the log: an event is written at once.
+struct Masked;
+
+impl Write for Masked {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        note(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 
@@ -120,4 +154,27 @@ pub(super) fn progress(steps: usize) -> indicatif::ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
+}
+
+/// Progress over steps of a kind, on a terminal only.
+pub(super) fn steps(steps: u64, of: &'static str) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(steps);
+    let template = format!("{{bar:30}} {{human_pos}}/{{human_len}} {of} {{msg}}");
+    match indicatif::ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// That something takes its time, on a terminal only.
+pub(super) fn waiting(what: &'static str) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::settings::Source;
 use super::{Outcome, Stop, exit, inputs, output};
 use crate::case::{self, CaseResult};
+use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic, Level, counted};
 use crate::escape;
 use crate::judge::{Judge, Limits, Options, Prepared};
@@ -36,10 +38,10 @@ pub(super) struct Common {
     /// Only these rules
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Rule file or directory (can be repeated) [default: ./rules, or SOURCE/rules with --source]
+    /// Rule file or directory (can be repeated) [default: rules of firstbad.yaml, then SOURCE/rules, then ./rules]
     #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
-    /// Check names and types against this schema.sql [default: the one beside the rules' directory, if any]
+    /// Check names and types against this schema.sql [default: the one beside the rules' directory or in the source of firstbad.yaml, if any]
     #[arg(long, value_name = "FILE", conflicts_with = "source")]
     schema: Option<PathBuf>,
     /// Check names and types against this source
@@ -64,26 +66,30 @@ struct Loaded {
     schema: Option<Schema>,
 }
 
-pub(super) fn run(command: &RulesCommand, verbose: u8) -> Outcome {
+pub(super) fn run(command: &RulesCommand, config: &Config, verbose: u8) -> Outcome {
     match command {
-        RulesCommand::Lint(common) => lint(common),
-        RulesCommand::Test(common) => test(common, verbose),
-        RulesCommand::Explain(common) => explain(common, verbose),
-        RulesCommand::List(arguments) => list(arguments, verbose),
+        RulesCommand::Lint(common) => lint(common, config),
+        RulesCommand::Test(common) => test(common, config, verbose),
+        RulesCommand::Explain(common) => explain(common, config, verbose),
+        RulesCommand::List(arguments) => list(arguments, config, verbose),
     }
 }
 
-fn load(common: &Common, verbose: u8) -> Result<Loaded, Stop> {
-    let paths = inputs::rule_paths(&common.rules, common.source.as_deref())?;
+fn load(common: &Common, config: &Config, verbose: u8) -> Result<Loaded, Stop> {
+    let named = common.source.as_ref();
+    let named = named.map(|source| Source::named(std::slice::from_ref(source)));
+    let source = named.or_else(|| Source::of(config));
+    let paths = inputs::rule_paths(&common.rules, config, source.as_ref())?;
     let (rules, mut found) = inputs::load_rules(&paths);
-    let schema = match (&common.source, schema_file(common, &paths)) {
+    let schema = match (&common.source, schema_file(common, config, &paths)) {
         (Some(source), _) => {
-            let opened = inputs::open(std::slice::from_ref(source), verbose)?;
+            let opened = inputs::open(std::slice::from_ref(source), None, verbose)?;
             found.extend(opened.diagnostics);
             Some(opened.history.schema)
         }
         (None, Some(file)) => {
             let text = std::fs::read_to_string(&file).map_err(|error| {
+                let file = output::mask().path(&file);
                 output::world(&format!("cannot read {}", file.display()), &error)
             })?;
             let (schema, notes) = ddl::parse(&text, &file);
@@ -99,11 +105,18 @@ fn load(common: &Common, verbose: u8) -> Result<Loaded, Stop> {
     })
 }
 
-/// `--schema`, else a schema.sql in the directory that holds the rules' directory.
-fn schema_file(common: &Common, paths: &[PathBuf]) -> Option<PathBuf> {
-    if common.schema.is_some() {
-        return common.schema.clone();
-    }
+/// `--schema`, else a schema.sql in the directory that holds the rules' directory, else the one of the source that the file names.
+fn schema_file(common: &Common, config: &Config, paths: &[PathBuf]) -> Option<PathBuf> {
+    let of_source = || match config.source.as_slice() {
+        [source] => Some(Path::new(source.value()).join("schema.sql")),
+        _ => None,
+    };
+    let found = common.schema.clone().or_else(|| schema_beside(paths));
+    found.or_else(|| of_source().filter(|file| file.is_file()))
+}
+
+/// A schema.sql in the directory that holds the rules' directory.
+fn schema_beside(paths: &[PathBuf]) -> Option<PathBuf> {
     let [path] = paths else { return None };
     let absolute = std::fs::canonicalize(path).ok()?;
     let directory = if absolute.is_dir() {
@@ -166,8 +179,8 @@ fn prepare(rule: &Rule, schema: Option<&Schema>) -> Result<(Judge, Prepared), Ve
     Ok((judge, prepared))
 }
 
-fn lint(common: &Common) -> Outcome {
-    let mut loaded = load(common, 1)?;
+fn lint(common: &Common, config: &Config) -> Outcome {
+    let mut loaded = load(common, config, 1)?;
     if let Some(schema) = &loaded.schema {
         let wrong = loaded
             .rules
@@ -202,8 +215,8 @@ fn lint(common: &Common) -> Outcome {
     Ok(exit::HELD)
 }
 
-fn test(common: &Common, verbose: u8) -> Outcome {
-    let (rules, schema) = usable(load(common, verbose)?, &common.ids, verbose)?;
+fn test(common: &Common, config: &Config, verbose: u8) -> Outcome {
+    let (rules, schema) = usable(load(common, config, verbose)?, &common.ids, verbose)?;
     let (mut passed, mut failed) = (0, 0);
     let mut without: Vec<&str> = Vec::new();
     let mut broken = Vec::new();
@@ -222,7 +235,8 @@ fn test(common: &Common, verbose: u8) -> Outcome {
                 }
                 CaseResult::Failed { expected, found } => {
                     failed += 1;
-                    let place = format!("{}:{}", case.span.file.display(), case.span.line);
+                    let file = output::mask().path(&case.span.file);
+                    let place = format!("{}:{}", file.display(), case.span.line);
                     output::print(&format!(
                         "FAILED  {}: {name}\n        at {}\n        expected {}\n        found    {}\n",
                         rule.id,
@@ -273,8 +287,8 @@ fn fitting<'a>(schema: Option<&'a Schema>, rule: &Rule) -> Option<&'a Schema> {
     all_known.then_some(schema)
 }
 
-fn explain(common: &Common, verbose: u8) -> Outcome {
-    let (rules, schema) = usable(load(common, verbose)?, &common.ids, verbose)?;
+fn explain(common: &Common, config: &Config, verbose: u8) -> Outcome {
+    let (rules, schema) = usable(load(common, config, verbose)?, &common.ids, verbose)?;
     let mut wrong = Vec::new();
     let mut texts = Vec::new();
     for rule in &rules {
@@ -405,9 +419,9 @@ fn pretty(sql: &str) -> String {
     out
 }
 
-fn list(arguments: &ListArgs, verbose: u8) -> Outcome {
+fn list(arguments: &ListArgs, config: &Config, verbose: u8) -> Outcome {
     let (rules, _) = usable(
-        load(&arguments.common, verbose)?,
+        load(&arguments.common, config, verbose)?,
         &arguments.common.ids,
         verbose,
     )?;

@@ -1,7 +1,7 @@
 //! `firstbad sql SOURCE QUERY`: any query on the state at a position, on the changes, and across positions.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,8 +9,9 @@ use clap::Args;
 use super::arguments::{AtArgs, LimitArgs};
 use super::inputs::{self, Sample};
 use super::output_file::OutputFile;
-use super::{Outcome, Stop, exit, output};
+use super::{Outcome, Stop, exit, output, settings};
 use crate::answer::{self, Format};
+use crate::config::Config;
 use crate::judge::{Judge, Options, QueryError};
 use crate::rule::{Span, Spanned, Sql, TextRun, sql::SQL_BYTES_MAX};
 
@@ -20,12 +21,12 @@ const ROWS_SHOWN: usize = 100;
 /// Arguments of `firstbad sql`
 #[derive(Debug, Args)]
 #[command(
+    allow_missing_positional = true,
     mut_arg("at", |arg| arg.help("The position to look at: latest, #COMMIT, an LSN, a time, an age (-10m), or a dated snapshot")),
     mut_arg("rule_timeout", |arg| arg.help("The longest that the query may take, e.g. 60s"))
 )]
 pub(super) struct SqlArgs {
-    /// A history directory, a directory of table files, or data files
-    #[arg(required = true)]
+    /// A history directory, a directory of table files, or data files [default: source of firstbad.yaml]
     source: Vec<String>,
     /// One SELECT; a position in double quotes reads another state: "#1206".orders. `-` reads it from stdin
     #[arg(required = true, allow_hyphen_values = true)]
@@ -45,8 +46,13 @@ pub(super) struct SqlArgs {
     limits: LimitArgs,
 }
 
-pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
-    inputs::probe(&arguments.source)?;
+pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome {
+    if arguments.source.is_empty() && Path::new(&arguments.query).exists() {
+        let message = format!("`{}` is a source: the query is missing", arguments.query);
+        let hint = format!("write `firstbad sql {} <QUERY>`", arguments.query);
+        return Err(output::wrong_argument(&message, Some(&hint)));
+    }
+    let source = settings::source(&arguments.source, config)?;
     if arguments.format == Format::Parquet && arguments.output.is_none() {
         return Err(output::wrong_argument(
             "Parquet is not written to stdout",
@@ -60,7 +66,7 @@ pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
         ));
     }
     let query = query(arguments)?;
-    let opened = inputs::open(&arguments.source, verbose)?;
+    let opened = inputs::open(&source.arguments, near(&query, &arguments.place), verbose)?;
     output::diagnostics(&opened.diagnostics, verbose);
     let history = Arc::new(opened.history);
     let resolved = arguments.place.resolve(&history)?;
@@ -69,9 +75,9 @@ pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
         now_us: arguments.place.now,
         sample: None,
     };
-    let judge = arguments.limits.judge(&history)?;
+    let judge = arguments.limits.judge(&history, config)?;
     let looks = answer::Options {
-        source: arguments.source.join(" "),
+        source: source.shown,
         at: inputs::at(&history, options.position),
         width: output::width(),
         color: arguments.output.is_none() && output::stdout_color(),
@@ -101,6 +107,14 @@ pub(super) fn run(arguments: &SqlArgs, verbose: u8) -> Outcome {
         }
     }
     Ok(exit::HELD)
+}
+
+/// The position, where the query asks for nothing but the state there.
+fn near<'a>(query: &Sql, place: &'a AtArgs) -> Option<&'a AtArgs> {
+    let text = query.value.to_ascii_lowercase();
+    // Positions stand in quotes; what was recorded has these names.
+    let words = ["\"", "changes", "writes", "steps", "firstbad"];
+    (!words.iter().any(|word| text.contains(word))).then_some(place)
 }
 
 fn ask(

@@ -214,11 +214,17 @@ pub fn fingerprint(
     }
     let of = |first: bool| {
         let found = tables.iter().map(|diff| {
+            let (of_a, of_b) = (diff.a?, diff.b?);
             let (versions, position) = match first {
-                true => (diff.a?, a.position),
-                false => (diff.b?, b.position),
+                true => (of_a, a.position),
+                false => (of_b, b.position),
             };
-            Some((&diff.table, versions.fingerprint(position)))
+            // The key is part of a fingerprint; one that was not declared (a file has none) is that of the other side.
+            let mut key = of_a.table.primary_key_names();
+            if key.is_empty() {
+                key = of_b.table.primary_key_names();
+            }
+            Some((&diff.table, versions.fingerprint_by(&key, position)?))
         });
         Some(of_state(found.collect::<Option<Vec<_>>>()?))
     };

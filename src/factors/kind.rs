@@ -76,12 +76,18 @@ fn bare(commit: Commit) -> Sample {
     }
 }
 
+/// Whether what stands as a commit's changes is what it wrote, not the differences of a gap.
+fn is_one_write(subject: &Subject<'_>, commit: Commit) -> bool {
+    subject.history.gap_ended_by(commit).is_none()
+}
+
 /// The write at each onset: the commit's last on a row of the key; where the commit did not write such a row (it removed a child),
 /// the row as it stood.
 pub(super) fn bad_samples(subject: &Subject<'_>, onsets: &[Onset]) -> Vec<Sample> {
     let mut wanted: HashMap<(Commit, Vec<Cell>), Option<Sample>> = onsets
         .iter()
         .filter(|onset| onset.commit > 0 && onset.commit <= subject.position)
+        .filter(|onset| is_one_write(subject, onset.commit))
         .map(|onset| ((onset.commit, onset.key.clone()), None))
         .collect();
     if subject.key.is_empty() {
@@ -226,6 +232,7 @@ pub(super) fn good_samples(
     if subject.key.is_empty() {
         let wrong: HashSet<Commit> = bad.iter().map(|one| one.commit).collect();
         let right = versions.commits().filter(|commit| !wrong.contains(commit));
+        let right = right.filter(|&commit| is_one_write(subject, commit));
         return right
             .take_while(|commit| *commit <= subject.position)
             .map(bare)
@@ -241,7 +248,8 @@ pub(super) fn good_samples(
         let key = subject.key_of(version);
         let left_out = wrong.contains(key.as_slice())
             || judged.is_some_and(|judged| !judged.contains(&key))
-            || key.contains(&Cell::Unknown);
+            || key.contains(&Cell::Unknown)
+            || !is_one_write(subject, write.commit);
         if left_out {
             continue;
         }

@@ -19,6 +19,9 @@ use crate::state::{History, InPlace, Relation};
 /// The only catalog there is.
 pub(super) const CATALOG: &str = "firstbad";
 
+/// Schemas of what was recorded: more than the state at a position says.
+pub(super) const RECORDED: [&str; 4] = ["changes", "writes", "steps", "firstbad"];
+
 /// How many rows a batch has at most: between batches a query can be stopped.
 const BATCH_ROWS: usize = 8192;
 

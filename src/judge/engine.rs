@@ -356,6 +356,9 @@ impl Engine {
 
     /// Why a query over these reads cannot be judged here: cells that are not known, changes that the source has not.
     pub(super) fn cannot_judge(&self, planned: &Planned) -> Option<String> {
+        if let Some(gap) = self.view().history.unseen_at(self.view().position) {
+            return Some(gap.hidden());
+        }
         if planned.asks_now && !self.has_now {
             return Some(
                 "the source has no times up to this position, so there is no now: give --now TIME"
@@ -363,11 +366,18 @@ impl Engine {
             );
         }
         for read in &planned.reads {
-            let named = self
-                .positions
-                .place(read.catalog.as_deref(), &read.schema)
-                .and_then(|(view, schema)| view.resolve(&schema, &read.name));
+            let place = self.positions.place(read.catalog.as_deref(), &read.schema);
+            let named = place
+                .as_ref()
+                .and_then(|(view, schema)| view.resolve(schema, &read.name));
             let state = matches!(named, Some(Named::Table(_, Relation::State)) | None);
+            let hidden = place.as_ref().and_then(|(view, _)| {
+                let gap = view.history.unseen_at(view.position);
+                gap.map(|gap| gap.hidden())
+            });
+            if hidden.is_some() {
+                return hidden;
+            }
             if !state && !self.view().history.has_changes() {
                 return Some(format!(
                     "the source has no changes: `{}.{}` cannot be judged",

@@ -30,8 +30,8 @@ pub(super) fn since(history: &History, rule: &Rule) -> Result<Commit, Diagnostic
     let Some(since) = &rule.since else {
         return Ok(0);
     };
-    match history.resolve(&since.value, None) {
-        Ok(found) => Ok(found.first_at_or_after),
+    match history.since(&since.value, None) {
+        Ok(first) => Ok(first),
         // A source with one state or without times has nothing that could have begun earlier.
         Err(_) if value::parse_timestamp(&since.value).is_some() => Ok(0),
         Err(reason) => Err(since
@@ -178,29 +178,10 @@ impl Work {
         };
         let onsets = self.onsets(&found.kept, stop).await?;
         for (key, onset) in onsets {
-            if onset.is_some_and(|commit| commit < self.rule.since) {
-                continue;
-            }
-            let overdue = match (due, onset) {
-                (None, _) => true,
-                // Older than all that was looked at, and that was enough to be overdue (or to be before `since`).
-                (Some(_), None) => true,
-                (Some(due), Some(commit)) => {
-                    let began = self.history.began(commit).ok_or_else(|| {
-                        JudgeError::Unknown(format!(
-                            "commit #{commit} has no time, so `within` cannot be judged"
-                        ))
-                    })?;
-                    began < due
-                }
-            };
-            if onset.is_none() && self.rule.since > 0 {
-                continue;
-            }
-            if overdue {
-                findings.keys.insert(key);
-            } else {
-                findings.pending += 1;
+            match self.is_finding(onset, due)? {
+                None => {}
+                Some(true) => _ = findings.keys.insert(key),
+                Some(false) => findings.pending += 1,
             }
         }
         Ok(findings)
@@ -225,7 +206,8 @@ impl Work {
             if open.is_empty() || stopped {
                 break;
             }
-            let bad_before = self.bad_keys(commit - 1).await?;
+            let before = self.history.seen_at_or_before(commit - 1);
+            let bad_before = self.bad_keys(before).await?;
             let begun: Vec<KeyBytes> = open
                 .iter()
                 .filter(|key| !bad_before.contains(*key))
@@ -294,7 +276,9 @@ impl Work {
                 Some(Named::Table(table, _)) => {
                     commits.extend(self.history.tables[table].commits())
                 }
-                Some(Named::Transactions) => commits.extend(1..=self.history.head()),
+                Some(Named::Transactions) => {
+                    commits.extend(self.history.commits().map(|(commit, _)| commit));
+                }
                 None => {}
             }
         }
@@ -306,9 +290,10 @@ impl Work {
 
     /// The latest time of all commits up to one: the latest at which a violation that old can have begun.
     fn latest_time_until(&self, commit: Commit) -> Option<i64> {
-        let until = self.history.transactions.iter().take(commit as usize);
-        until
-            .map(|meta| meta.time)
+        let until = &self.history.transactions[..self.history.commits_until(commit)];
+        let times = until.iter().map(|meta| meta.time);
+        times
+            .chain([self.history.base.time])
             .max()
             .flatten()
             .or_else(|| self.history.began(0))

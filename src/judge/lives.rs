@@ -313,6 +313,7 @@ impl Work {
         batches: &[Commit],
         tuning: &Tuning,
     ) -> Result<Option<Lives>, JudgeError> {
+        self.seen()?;
         let Plan::Query(compiled) = &self.rule.plan else {
             return Ok(None);
         };
@@ -369,6 +370,8 @@ impl Work {
     }
 
     async fn lives(self, from: Commit, most: usize) -> Result<Lives, JudgeError> {
+        self.seen()?;
+        let from = self.history.seen_at_or_before(from);
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),
             // A schema has no history: what is wrong with it was wrong at the start. Only the number of subjects changes.
@@ -377,7 +380,9 @@ impl Work {
                     true => self.options.position,
                     false => from,
                 };
-                let positions: Vec<Commit> = (from..=last).collect();
+                let commits = self.history.commits().map(|(commit, _)| commit);
+                let later = commits.filter(|commit| (from + 1..=last).contains(commit));
+                let positions: Vec<Commit> = [from].into_iter().chain(later).collect();
                 self.lives_at(&positions, most).await
             }
             Plan::Query(compiled) if self.rule.rule.check.judges_writes() => {
@@ -397,7 +402,10 @@ impl Work {
         let clock = matches!(self.rule.plan, Plan::Metric { .. })
             || planned.is_some_and(|planned| planned.asks_now);
         if clock && self.options.now_us.is_none() {
-            (1..=self.options.position).collect()
+            let commits = self.history.commits().map(|(commit, _)| commit);
+            commits
+                .take_while(|commit| *commit <= self.options.position)
+                .collect()
         } else {
             self.touching_commits()
         }
@@ -442,7 +450,8 @@ impl Work {
     }
 
     async fn state_of(&self, position: Commit) -> Result<State, JudgeError> {
-        let first = || (position == 0).then(|| self.history.began(0)).flatten();
+        let is_first = position <= self.history.first;
+        let first = || is_first.then(|| self.history.began(0)).flatten();
         let now = self
             .options
             .now_us

@@ -35,6 +35,9 @@ impl Work {
                 break;
             }
             let position = self.history.position_at(instant).min(self.options.position);
+            if let Some(gap) = self.history.unseen_at(position) {
+                return Err(JudgeError::Unknown(gap.hidden()));
+            }
             let engine = Arc::new(self.workshop.engine(&self.history, position, Some(instant)));
             let figure = query::scalar(&engine, sql).await?;
             points.push(

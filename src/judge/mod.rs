@@ -14,6 +14,7 @@ mod collect;
 mod engine;
 mod follow;
 mod functions;
+mod gaps;
 mod guard;
 mod life;
 mod lifted;
@@ -33,6 +34,7 @@ mod texts;
 pub use ask::{OutputColumn, QueryError, Sink};
 pub use engine::Limits;
 pub use follow::Following;
+pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
 pub use road::Road;
@@ -102,6 +104,18 @@ impl Prepared {
         self.since
     }
 
+    /// Whether judging it at a position takes more than the state there: changes, or since when a violation is one.
+    pub fn reads_the_past(&self) -> bool {
+        let past = |read: &engine::Read| {
+            read.catalog.is_some() || catalog::RECORDED.contains(&read.schema.as_str())
+        };
+        takes_the_past(&self.rule)
+            || self
+                .planned
+                .iter()
+                .any(|planned| planned.reads.iter().any(past))
+    }
+
     /// The key columns; empty for rules about a whole table.
     pub fn key(&self) -> Vec<String> {
         match &self.plan {
@@ -136,6 +150,11 @@ impl Prepared {
             .as_ref()
             .map(|planned| planned.logical.display_indent().to_string())
     }
+}
+
+/// Whether a rule is about what was written, or about since when something is bad, by what its header and its check say.
+pub fn takes_the_past(rule: &Rule) -> bool {
+    rule.check.judges_writes() || rule.within_us.is_some() || rule.since.is_some()
 }
 
 /// Judges rules over one history.
@@ -365,6 +384,7 @@ struct Answer {
 
 impl Work {
     async fn run(self) -> Result<Answer, JudgeError> {
+        self.seen()?;
         match &self.rule.plan {
             Plan::Refused(reason) => Err(JudgeError::Limit(reason.clone())),
             Plan::Shape { violations, judged } => {

@@ -30,7 +30,7 @@ impl Judge {
         let engine = self.engine(&head);
         let rows = |read: &Read| match engine.view().resolve(&read.schema, &read.name) {
             Some(Named::Table(table, _)) => self.history.tables[table].version_count() as u64,
-            Some(Named::Transactions) => u64::from(self.history.head()),
+            Some(Named::Transactions) => self.history.transactions.len() as u64,
             None => 0,
         };
         let reads = prepared.planned.iter().flat_map(|planned| &planned.reads);

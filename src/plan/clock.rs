@@ -45,7 +45,7 @@ impl Clock {
         Arc::default()
     }
 
-    /// Sets the times of commit `first` and of those after it.
+    /// Sets the times of commit `first` and of those after it; those before it have its time.
     pub fn set(&self, first: u32, times: Arc<[i64]>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = (first, times);
     }
@@ -230,7 +230,7 @@ impl ScalarUDFImpl for CommitTime {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (first, times) = self.clock.times();
         let time = |commit: Option<i64>| {
-            let at = commit.and_then(|commit| usize::try_from(commit - first).ok());
+            let at = commit.and_then(|commit| usize::try_from((commit - first).max(0)).ok());
             let micros = at.and_then(|at| times.get(at)).copied();
             let nanos = micros.and_then(|micros| micros.checked_mul(1000));
             nanos.ok_or_else(|| DataFusionError::Internal("a commit without a time".into()))

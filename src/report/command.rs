@@ -25,7 +25,7 @@ impl Command {
             };
             let _ = write!(command.text, " {}", shell_word(&source));
         }
-        command
+        command.given(given, &["--config"])
     }
 
     /// Another word.

@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
 use crate::escape;
 use crate::verdict::{At, CheckReport, Outcome, Verdict, Violation};
 
-pub(crate) use crate::diagnostic::{counted, grouped};
+pub(crate) use crate::diagnostic::{counted, grouped, sized};
 pub(crate) use command::shell_word;
 pub(crate) use json::at as position_json;
 

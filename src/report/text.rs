@@ -249,9 +249,19 @@ impl Writer<'_> {
             commands.push(bisect.text());
         }
         // Unlike `check`, this command does not look beside the source for rules.
-        let explain = Command::on("rules explain", &Given::default()).word(id);
         let file = super::rule_file(outcome);
-        commands.push(explain.flag("--rules", &file).text());
+        let config = Given {
+            source: Vec::new(),
+            flags: given.flags.clone(),
+        };
+        commands.push(match file.contains("${") {
+            // Only firstbad.yaml leads there: where it is, is not shown.
+            true => Command::on("rules explain", &config).word(id).text(),
+            false => {
+                let explain = Command::on("rules explain", &Given::default()).word(id);
+                explain.flag("--rules", &file).text()
+            }
+        });
         self.page.commands(&commands);
     }
 

@@ -73,7 +73,7 @@ impl Builder<'_, '_> {
                             .source
                             .place(range.start.line(), range.start.col() + 1, 3);
                         let message =
-                            "a second YAML document begins here; a rule file is one document";
+                            "a second YAML document begins here; the file is to be one document";
                         return Err(stop(
                             place.error(message),
                             "move it to a file of its own, or remove the `---`",
@@ -218,7 +218,7 @@ impl Builder<'_, '_> {
                     tag.to_string()
                 };
                 let message = format!(
-                    "the YAML tag `{}` means nothing in a rule file",
+                    "the YAML tag `{}` means nothing here",
                     shortened(&shown)
                 );
                 return Err(stop(

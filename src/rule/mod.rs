@@ -13,7 +13,7 @@ pub mod file;
 mod hostile_tests;
 mod id;
 mod kinds;
-mod read;
+pub(crate) mod read;
 mod span;
 pub mod sql;
 mod states;

@@ -20,15 +20,15 @@ const COLUMNS_MAX: usize = 1_600;
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// A file being read and what is wrong with it so far.
-pub(super) struct Reader<'a> {
-    pub(super) source: &'a Source<'a>,
-    pub(super) out: Vec<Diagnostic>,
+pub(crate) struct Reader<'a> {
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) out: Vec<Diagnostic>,
     /// The limit that the rule being read exceeds, if any.
     pub(super) refused: Option<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a Source<'a>) -> Self {
+    pub(crate) fn new(source: &'a Source<'a>) -> Self {
         Reader {
             source,
             out: Vec::new(),
@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps a message; the first beyond the limit says that there are more.
-    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         match self.out.len() {
             0..MISTAKES_MAX => self.out.push(diagnostic),
             MISTAKES_MAX => {
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Says what is wrong with a node and what to do; always None.
-    pub(super) fn wrong<T>(
+    pub(crate) fn wrong<T>(
         &mut self,
         node: &Node,
         message: impl Into<String>,
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One value, or a list of at least one.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         node: &Node,
         what: &str,
@@ -455,7 +455,7 @@ pub(super) fn less(a: &Decimal, b: &Decimal) -> Option<bool> {
 }
 
 /// `a`, `a or b`, `a, b or c`.
-pub(super) fn one_of(words: &[String]) -> String {
+pub(crate) fn one_of(words: &[String]) -> String {
     match words {
         [] => String::new(),
         [one] => one.clone(),
@@ -577,7 +577,7 @@ fn without_semicolon(sql: Sql) -> Sql {
 }
 
 /// The nearest known name; none for texts that are too long to be a name.
-pub(super) fn near<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn near<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     if wrong.len() > NAME_BYTES_MAX {
         None
     } else {

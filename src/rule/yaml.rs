@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// At most 40 characters of a text, on one line, for messages.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -312,7 +312,7 @@ fn forbidden_character(source: &Source<'_>) -> Option<Diagnostic> {
     Some(
         place
             .error(format!(
-                "control character U+{:04X} in a rule file",
+                "control character U+{:04X} in a YAML file",
                 u32::from(c)
             ))
             .with_hint("remove it, or write it as an escape inside double quotes"),

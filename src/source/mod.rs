@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Level};
 use crate::state::History;
+use crate::store::{self, Store, StoreError};
 
 /// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,15 @@ pub enum SourceError {
         message: String,
         /// What to install.
         hint: &'static str,
+    },
+    /// A store cannot be read.
+    #[error("cannot read the store {}", path.display())]
+    Store {
+        /// The store.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: StoreError,
     },
     /// The file system failed.
     #[error("cannot read {}", path.display())]
@@ -98,14 +108,29 @@ enum Kind {
     Dumps(Vec<PathBuf>),
     /// One dump.
     Dump(PathBuf),
+    /// A store.
+    Store(PathBuf),
 }
 
-/// Opens a source: a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
+/// Opens a source: a store, a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
 ///
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
 pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
-    open_as(arguments, true)
+    open_as(arguments, true, None)
+}
+
+/// Opens a source for the states at some positions: of a store, no more is read than they need, so that its history may begin later and
+/// end earlier. Ages count back from `now_us`, in microseconds since the epoch.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_around(
+    arguments: &[String],
+    positions: &[&str],
+    now_us: Option<i64>,
+) -> Result<Opened, SourceError> {
+    open_as(arguments, true, Some((positions, now_us)))
 }
 
 /// Opens a source with all of its rows held as versions: no table is left in its file.
@@ -113,11 +138,21 @@ pub fn open(arguments: &[String]) -> Result<Opened, SourceError> {
 /// # Errors
 /// As [`open`].
 pub fn open_held(arguments: &[String]) -> Result<Opened, SourceError> {
-    open_as(arguments, false)
+    open_as(arguments, false, None)
 }
 
-fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> {
+/// Positions by name, and the time from which ages count back.
+type Around<'a> = (&'a [&'a str], Option<i64>);
+
+fn open_as(
+    arguments: &[String],
+    in_place: bool,
+    around: Option<Around<'_>>,
+) -> Result<Opened, SourceError> {
     let (root, kind) = find_out(arguments)?;
+    if let Kind::Store(path) = &kind {
+        return open_store(path, around);
+    }
     let (schema, mut diagnostics) = match &kind {
         Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
         Kind::Dump(dump) => dump::schema(&root, std::slice::from_ref(dump))?,
@@ -129,6 +164,7 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
         Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics, in_place)?,
         Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
+        Kind::Store(_) => unreachable!("stores were opened above"),
     };
     history.in_place.resize(history.schema.tables.len(), None);
     history.shrink();
@@ -137,6 +173,30 @@ fn open_as(arguments: &[String], in_place: bool) -> Result<Opened, SourceError> 
         history,
         diagnostics,
     })
+}
+
+/// Opens a store with all that it holds, or what some positions need.
+fn open_store(path: &Path, around: Option<Around<'_>>) -> Result<Opened, SourceError> {
+    let history = Store::open(path).and_then(|store| match around {
+        Some((positions, now_us)) => store.history_around(positions, now_us),
+        None => store.history(),
+    });
+    let history = history.map_err(|source| SourceError::Store {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Ok(Opened {
+        history,
+        diagnostics: Vec::new(),
+    })
+}
+
+/// The store that arguments name; None where they name something else.
+pub fn store_of(arguments: &[String]) -> Option<PathBuf> {
+    match find_out(arguments) {
+        Ok((_, Kind::Store(path))) => Some(path),
+        _ => None,
+    }
 }
 
 /// Whether arguments name a source at all; nothing is read of it.
@@ -161,6 +221,9 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
     let paths: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
     all_there(&paths)?;
     match paths.as_slice() {
+        [directory] if store::is_store(directory) => {
+            Ok((directory.clone(), Kind::Store(directory.clone())))
+        }
         [one] if dump::is_dump(one) => Ok((beside(one), Kind::Dump(one.clone()))),
         [directory] if directory.is_dir() => {
             let has = |name: &str| directory.join(name).is_dir();

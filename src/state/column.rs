@@ -330,14 +330,14 @@ impl ColumnVersions {
         }
     }
 
-    /// Feeds the value into a hash, as [`Cell`]'s own hash does, without a copy of it.
+    /// Feeds the value into a hash, as [`hash_cell`](Self::hash_cell) does, without a copy of it.
     pub(super) fn hash(&self, row: u32, state: &mut impl Hasher) {
         let at = row as usize;
         let kind = |cell: Cell| std::mem::discriminant(&cell);
         match (&self.data, self.slots.get(at)) {
             (Data::Text(values), Slot::Value) => {
                 kind(Cell::Text(String::new())).hash(state);
-                values.get(at).hash(state);
+                self.hash_text(values.get(at), state);
             }
             (Data::Bytes(values), Slot::Value) => {
                 kind(Cell::Bytes(Vec::new())).hash(state);
@@ -349,6 +349,24 @@ impl ColumnVersions {
             }
             // These take no memory of their own.
             _ => self.cell(row).hash(state),
+        }
+    }
+
+    /// Feeds a cell of the column's type into a hash: equal ones by [`same`](Self::same) have equal hashes.
+    pub(super) fn hash_cell(&self, cell: &Cell, state: &mut impl Hasher) {
+        match cell {
+            Cell::Text(text) => {
+                std::mem::discriminant(cell).hash(state);
+                self.hash_text(text, state);
+            }
+            cell => cell.hash(state),
+        }
+    }
+
+    fn hash_text(&self, text: &str, state: &mut impl Hasher) {
+        match self.data_type {
+            DataType::Jsonb => canonical_json(text).hash(state),
+            _ => text.hash(state),
         }
     }
 

@@ -20,9 +20,6 @@ use crate::schema::{Table, TableName};
 
 const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 2";
 
-/// Rows that are put into Arrow arrays at once.
-const PIECE_ROWS: usize = 8192;
-
 /// What a table or a state holds, in 32 bytes; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
@@ -128,10 +125,11 @@ impl TableVersions {
         drop(keys);
         rows = order.into_iter().map(|at| rows[at as usize]).collect();
         let mut tree = Tree::new(LEVELS - 1);
-        for (at, piece) in rows.chunks(PIECE_ROWS).enumerate() {
+        let mut left = heights.as_slice();
+        for piece in self.pieces(&rows) {
             let stored = self.stored(piece);
-            let left = &heights[at * PIECE_ROWS..];
             tree.rows(&RowBytes::new(table, &stored), left, piece.len());
+            left = &left[piece.len()..];
         }
         tree.of_table(table)
     }
@@ -139,7 +137,7 @@ impl TableVersions {
     fn keys(&self, table: &Table, rows: &[u32]) -> Keys {
         let mut keys = Keys::default();
         let identity = identity(table);
-        for piece in rows.chunks(PIECE_ROWS) {
+        for piece in self.pieces(rows) {
             let stored: Vec<_> = identity
                 .iter()
                 .map(|&at| self.columns[at].stored(piece))
@@ -159,7 +157,7 @@ impl TableVersions {
 
     fn bytes_of(&self, table: &Table, rows: &[u32]) -> Vec<Vec<u8>> {
         let mut out = Vec::with_capacity(rows.len());
-        for piece in rows.chunks(PIECE_ROWS) {
+        for piece in self.pieces(rows) {
             let stored = self.stored(piece);
             let bytes = RowBytes::new(table, &stored);
             out.extend((0..piece.len()).map(|row| {
@@ -270,13 +268,24 @@ mod tests {
         assert_eq!(one, of(ddl, &[row(3, 4), row(1, 2), row(1, 2)]));
         assert_ne!(one, of(ddl, &rows[..2]));
         assert_ne!(one, of(ddl, &[row(3, 4), row(3, 4), row(1, 2)]));
-        // The order of columns says nothing, their names and types do; the table's name and keys do not.
+        // The order of columns says nothing, their names and types do; the table's name does not, its key does.
         let swapped = [row(2, 1), row(4, 3), row(2, 1)];
         assert_eq!(one, of("create table u (b integer, a integer);", &swapped));
         assert_ne!(one, of(ddl, &swapped));
         assert_ne!(one, of("create table t (a integer, c integer);", &rows));
         assert_ne!(one, of("create table t (a integer, b bigint);", &rows));
         assert_ne!(of(ddl, &[]), of("create table t (a integer);", &[]));
+        let keyed =
+            |key: &str| format!("create table t (a integer, b integer, primary key ({key}));");
+        let keys = ["a", "b", "a, b", "b, a"].map(|key| of(&keyed(key), &rows));
+        assert!(keys.iter().all(|other| *other != one) && keys[2] != keys[3]);
+        let by = |ddl: &str, key: &[&str]| {
+            let key: Vec<String> = key.iter().map(|name| (*name).to_owned()).collect();
+            history(ddl, &rows).tables[0].fingerprint_by(&key, 0)
+        };
+        assert_eq!(by(ddl, &["b", "a"]), Some(keys[3]));
+        assert_eq!(by(&keyed("a"), &[]), Some(one));
+        assert_eq!(by(ddl, &["c"]), None);
         let texts = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
         let ddl = "create table t (a text, b text);";
         assert_ne!(of(ddl, &[texts("ab", "c")]), of(ddl, &[texts("a", "bc")]));

@@ -115,6 +115,11 @@ impl History {
         self.replace(meta, rows)
     }
 
+    /// The commits that were not seen one by one, in order.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
     /// The last position; `first` when there is no commit.
     pub fn head(&self) -> Commit {
         self.commit_at(self.transactions.len()) - 1

@@ -74,7 +74,7 @@ pub struct History {
     /// Attributes of the known commits: of `first + i + 1` where there are no gaps, else see [`History::commits`].
     pub transactions: Vec<TransactionMeta>,
     /// Commits that were not seen one by one, in order.
-    pub gaps: Vec<Gap>,
+    gaps: Vec<Gap>,
     /// How many commits are missing from `transactions` because of each gap and those before it.
     skipped: Vec<Commit>,
     /// Where the transactions come from.
@@ -167,10 +167,13 @@ impl History {
         time.or(self.base.time)
     }
 
-    /// When a state after `commit` began: the commit's time; for the first position, if it has none, the first commit's.
+    /// When a state after `commit` began: the commit's time; for the first position, if it has none, the first commit's, if that was
+    /// seen.
     pub fn began(&self, commit: Commit) -> Option<i64> {
         if commit <= self.first {
-            return self.base.time.or_else(|| self.transactions.first()?.time);
+            let first = self.transactions.first();
+            let first = first.filter(|_| self.unseen_in(self.first + 1..=self.first + 1).is_none());
+            return self.base.time.or_else(|| first?.time);
         }
         self.meta(commit)?.time
     }

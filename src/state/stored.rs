@@ -34,6 +34,10 @@ use view::{Column, Values};
 /// Decimals of at most so many digits take half of the room in Parquet.
 const NARROW_DIGITS: u8 = 18;
 
+/// Row versions that are put into arrays at once, and the bytes of their texts after which no further one is.
+const PIECE_ROWS: usize = 8192;
+const PIECE_BYTES: usize = 64 << 20;
+
 /// The latest time of a day, `24:00`, in microseconds.
 const TIME_MAX: i64 = 86_400_000_000;
 
@@ -318,7 +322,36 @@ impl StoredRows {
 }
 
 impl TableVersions {
+    /// Row versions in parts that take little memory as arrays.
+    pub fn pieces<'a>(&'a self, rows: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+        let mut left = rows;
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |row: &u32| {
+                let before = bytes;
+                bytes += self
+                    .columns
+                    .iter()
+                    .map(|c| c.text_bytes(*row))
+                    .sum::<usize>();
+                before < PIECE_BYTES
+            };
+            let len = left
+                .iter()
+                .take(PIECE_ROWS)
+                .copied()
+                .take_while(fits)
+                .count();
+            let (piece, rest) = left.split_at(len);
+            left = rest;
+            (len > 0).then_some(piece)
+        })
+    }
+
     /// Some row versions, as they are written down, in this order; nulls where there is none.
+    ///
+    /// # Panics
+    /// Where the texts of a column are more than 2 GiB together: see [`pieces`](Self::pieces).
     pub fn stored(&self, rows: &[u32]) -> StoredRows {
         let (arrays, unknown) = self.columns.iter().map(|one| one.stored(rows)).unzip();
         StoredRows {
@@ -328,7 +361,8 @@ impl TableVersions {
         }
     }
 
-    /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column.
+    /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column. They are entered into the
+    /// index by which changes find their rows when the first change comes.
     ///
     /// # Errors
     /// Where decimals do not fit on one scale. None of the rows was added then.
@@ -336,11 +370,6 @@ impl TableVersions {
     /// # Panics
     /// Where the rows are not of this table, or there are 2^32 of them.
     pub fn load_stored(&mut self, rows: &StoredRows) -> Result<(), TooWide> {
-        let first = self.born.len();
-        let end = u32::try_from(first + rows.len)
-            .ok()
-            .filter(|end| *end < NO_ROW)
-            .expect("fewer than 2^32 row versions");
         let table = self.table.clone();
         for (at, column) in rows.columns(&table).iter().enumerate() {
             if let Err(error) = self.columns[at].extend(column, rows.len) {
@@ -351,7 +380,6 @@ impl TableVersions {
             }
         }
         self.append_lives(rows.len);
-        (end - rows.len as u32..end).for_each(|row| self.enter(row));
         Ok(())
     }
 
@@ -492,9 +520,10 @@ fn check(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<(), Malfo
         (Values::Int(values), DataType::Int32) => {
             held().all(|row| i32::try_from(values[row]).is_ok())
         }
-        (Values::Decimal(values, _), _) => {
+        (Values::Decimal(values, scale), _) => {
             let limit = 10u128.pow(u32::from(DECIMAL_DIGITS_MAX));
-            held().all(|row| values[row].unsigned_abs() < limit)
+            let fits = |row: usize| values[row].unsigned_abs() < limit;
+            *scale <= DECIMAL_DIGITS_MAX && held().all(fits)
         }
         (Values::Time(values), _) => held().all(|row| (0..=TIME_MAX).contains(&values[row])),
         (Values::List(values), _) => {
@@ -509,4 +538,4 @@ fn check(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<(), Malfo
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -84,7 +84,7 @@ fn commits_keep_their_numbers() {
     let commits: Vec<Commit> = history.commits().map(|(commit, _)| commit).collect();
     assert_eq!(commits, [1201, 1202, 1203, 1208, 1209, 1210]);
     let gaps = [(1204, 1208), (1210, 1210)].map(|(from, to)| Gap { from, to });
-    assert_eq!(history.gaps, gaps);
+    assert_eq!(history.gaps(), gaps);
     for commit in 0..=1215 {
         let known = commit == 1200 || commits.contains(&commit);
         let expected = known.then(|| meta(commit));

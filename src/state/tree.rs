@@ -1,8 +1,8 @@
 //! Rows in canonical order as a tree that is cut by content: one changed row changes the few nodes above it, and the fingerprint of a
 //! table is known from its nodes of any one level.
 //!
-//! * The **hash of a key** is the first 64 bits, little-endian, of BLAKE3 over the key's canonical bytes, keyed with what BLAKE3
-//!   derives from nothing in the context `… hash of a key`.
+//! * The **hash of a key** begins with the number of its canonical bytes, mixed; each 8 of these bytes, little-endian and the last ones
+//!   filled with zeros, are xored to it, and it is mixed again. To mix is the step of splitmix64 (`mix`).
 //! * The **height** of a row is how many of [`BITS`] are not more than the zero bits at the low end of that hash. Of several rows with
 //!   equal keys only the last has one, the others have 0: equal keys are never parted.
 //! * A **node of level 0** is a run of rows up to and including one of height 1 or more, or to the end. Its print is over the number of
@@ -24,7 +24,6 @@ use super::row::{RowBytes, by_name, length, text};
 use super::stored::StoredRows;
 use crate::schema::Table;
 
-const KEY_HASH: &str = "firstbad 2026-03 hash of a key, version 2";
 const LEAF: &str = "firstbad 2026-03 fingerprint of a run of rows, version 2";
 const NODE: &str = "firstbad 2026-03 fingerprint of a run of nodes, version 2";
 const TABLE: &str = "firstbad 2026-03 fingerprint of a table, version 2";
@@ -95,12 +94,22 @@ pub(super) fn heights_of<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// The height of the last row with a key.
 fn height(key: &[u8]) -> u8 {
-    static KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(KEY_HASH, b""));
-    let hash = blake3::keyed_hash(&KEY, key);
-    let (first, _) = hash.as_bytes().split_at(8);
-    let first = u64::from_le_bytes(first.try_into().expect("the first eight of 32 bytes"));
-    let zeros = first.trailing_zeros();
+    let mut hash = mix(key.len() as u64);
+    for part in key.chunks(8) {
+        let mut bytes = [0; 8];
+        bytes[..part.len()].copy_from_slice(part);
+        hash = mix(hash ^ u64::from_le_bytes(bytes));
+    }
+    let zeros = hash.trailing_zeros();
     BITS.iter().filter(|&&bits| bits <= zeros).count() as u8
+}
+
+/// The step of splitmix64 by Sebastiano Vigna, in the public domain (<https://prng.di.unimi.it/splitmix64.c>). It is one to one.
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
 }
 
 /// The nodes of a level that rows are: all rows of them, in canonical order, with their heights. The last node ends where the rows end.

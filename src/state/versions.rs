@@ -54,6 +54,8 @@ pub struct TableVersions {
     /// Identity of rows: the primary key, or all columns where there is none.
     pub(super) identity: Vec<usize>,
     pub(super) live: Live,
+    /// Rows of a snapshot that are alive and not among `live` yet, the last ones of all: who only reads states needs no index.
+    pub(super) waiting: Range<u32>,
     pub(super) hasher: RandomState,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
     pub(super) partial_start: bool,
@@ -82,6 +84,7 @@ impl TableVersions {
             deaths: Vec::new(),
             identity,
             live: Live::default(),
+            waiting: 0..0,
             hasher: RandomState::new(),
             partial_start,
             in_order: true,
@@ -114,11 +117,12 @@ impl TableVersions {
 
     /// How many rows are alive at the head.
     pub fn row_count(&self) -> usize {
-        self.live.len()
+        self.live.len() + self.waiting.len()
     }
 
     /// Adds a row of the snapshot (position 0). Rows with equal keys are kept: finding them is a rule's business.
     pub fn load(&mut self, cells: &[Cell]) -> Result<(), TooWide> {
+        self.settle();
         let row = self.append(cells, 0)?;
         self.enter(row);
         Ok(())
@@ -131,6 +135,7 @@ impl TableVersions {
         ordinal: u32,
         change: &Change,
     ) -> Result<(), Contradiction> {
+        self.settle();
         let (before, after) = match change.op {
             Op::Insert => (NO_ROW, self.insert(commit, change.after.as_ref())?),
             Op::Update => self.update(commit, change)?,
@@ -314,6 +319,7 @@ impl TableVersions {
 
     /// Takes over a whole dated snapshot as one commit: rows that are new, gone or different become changes.
     pub fn replace(&mut self, commit: Commit, rows: &[Vec<Cell>]) -> Result<(), Contradiction> {
+        self.settle();
         let mut matched: HashSet<u32> = HashSet::new();
         let mut unmatched: Vec<&Vec<Cell>> = Vec::new();
         // Without a key, rows of one identity are equal: each is taken once, in the order of their chain.
@@ -374,6 +380,8 @@ impl TableVersions {
             events.push(event(row, NO_ROW));
         }
         self.events.extend(events);
+        // Now all rows are known.
+        self.partial_start = false;
         Ok(())
     }
 
@@ -429,13 +437,35 @@ impl TableVersions {
     }
 
     /// Makes rows of the snapshot out of values that every column got.
+    ///
+    /// # Panics
+    /// Where there are 2^32 of them.
     pub(super) fn append_lives(&mut self, count: usize) {
+        let first = self.born.len();
+        let number = |row: usize| {
+            let row = u32::try_from(row).ok().filter(|row| *row < NO_ROW);
+            row.expect("fewer than 2^32 row versions")
+        };
         self.in_order &= self.born.last().is_none_or(|&born| born == 0);
-        self.born.resize(self.born.len() + count, 0);
-        self.died.resize(self.died.len() + count, ALIVE);
+        self.born.resize(first + count, 0);
+        self.died.resize(first + count, ALIVE);
+        let start = match self.waiting.is_empty() {
+            true => number(first),
+            false => self.waiting.start,
+        };
+        self.waiting = start..number(first + count);
+    }
+
+    /// Enters the rows that wait for it.
+    fn settle(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
         let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
         let hash_of = |other| hash_row(columns, identity, hasher, other);
-        self.live.reserve(count, hash_of);
+        self.live.reserve(waiting.len(), hash_of);
+        waiting.for_each(|row| self.enter(row));
     }
 
     /// A version ends and one of the same identity begins.
@@ -448,7 +478,7 @@ impl TableVersions {
         self.deaths.push((commit, old));
     }
 
-    pub(super) fn enter(&mut self, row: u32) {
+    fn enter(&mut self, row: u32) {
         let hash = self.hash_row(row);
         let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
         let same = |other| same_identity(columns, identity, row, other);
@@ -468,22 +498,22 @@ impl TableVersions {
         self.deaths.push((commit, row));
     }
 
-    /// Live rows whose identity is that of the cells.
-    fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
+    /// Live rows whose identity is that of the cells, newest first. Rows that wait are looked at one by one.
+    pub(super) fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
         let same = |row: u32| {
             self.identity
                 .iter()
                 .all(|&column| self.columns[column].same(row, &cells[column]))
         };
-        self.live.of(self.hash_cells(cells), same)
+        let waiting = self.waiting.clone().rev().filter(move |&row| same(row));
+        waiting.chain(self.live.of(self.hash_cells(cells), same))
     }
 
     fn hash_cells(&self, cells: &[Cell]) -> u64 {
-        use std::hash::Hash;
         let mut state = self.hasher.build_hasher();
         self.identity
             .iter()
-            .for_each(|&column| cells[column].hash(&mut state));
+            .for_each(|&column| self.columns[column].hash_cell(&cells[column], &mut state));
         state.finish()
     }
 

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use datafusion::arrow::buffer::BooleanBuffer;
 
 use super::History;
-use super::column::NO_ROW;
+use super::column::{NO_ROW, TooWide};
 use super::stored::StoredRows;
 use super::stored::view::Column;
 use super::versions::TableVersions;
@@ -39,6 +39,29 @@ impl Written {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.commits.is_empty()
+    }
+
+    /// Changes of one table one after the other.
+    ///
+    /// # Errors
+    /// Where decimals do not fit on one scale.
+    ///
+    /// # Panics
+    /// Where there are no parts, or they are not of one table.
+    pub fn concat(parts: &[Written]) -> Result<Written, TooWide> {
+        let rows = |of: fn(&Written) -> &StoredRows| {
+            StoredRows::concat(&parts.iter().map(of).collect::<Vec<_>>())
+        };
+        Ok(Written {
+            commits: parts.iter().flat_map(|part| part.commits.clone()).collect(),
+            ordinals: parts
+                .iter()
+                .flat_map(|part| part.ordinals.clone())
+                .collect(),
+            ops: parts.iter().flat_map(|part| part.ops.clone()).collect(),
+            before: rows(|part| &part.before)?,
+            after: rows(|part| &part.after)?,
+        })
     }
 
     /// The changes of the table, which has this number in its schema: each with its commit and its place in it.

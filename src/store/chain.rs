@@ -123,6 +123,9 @@ pub enum Act {
         rows: u64,
         /// The fingerprint of the state.
         fingerprint: Hash,
+        /// The time of the commit in microseconds since the epoch, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<i64>,
     },
     /// Neighbouring segments became one.
     Merge(Stretch),

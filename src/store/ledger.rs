@@ -20,6 +20,8 @@ pub struct Kept {
     pub fingerprint: Hash,
     /// When it was sealed, in microseconds since the epoch.
     pub sealed: i64,
+    /// The time of the commit in microseconds since the epoch, where it has one.
+    pub time: Option<i64>,
 }
 
 /// A sealed file that is there, and what depends on it.
@@ -95,6 +97,7 @@ impl Ledger {
                 at,
                 rows,
                 fingerprint,
+                time: commit_time,
             } => {
                 if self.snapshots.is_empty() {
                     self.first = *at;
@@ -104,6 +107,7 @@ impl Ledger {
                     rows: *rows,
                     fingerprint: *fingerprint,
                     sealed: time,
+                    time: *commit_time,
                 };
                 self.snapshots.insert(*at, kept);
             }

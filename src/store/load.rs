@@ -7,18 +7,26 @@ use std::sync::mpsc::sync_channel;
 use super::Store;
 use super::chain::{Sealed, Stretch};
 use super::error::StoreError;
-use super::format::Kind;
+use super::format::{Kind, segment_directory};
 use super::ledger::commits;
 use super::manifest::{Manifest, TableManifest};
 use super::segment::{TRANSACTIONS, Unreadable, decode_changes, decode_transactions};
 use super::snapshot::parallel;
 use crate::change::{Change, Commit, Transaction};
-use crate::state::{History, Origin};
+use crate::state::{History, Origin, Written};
 
 /// How many chunks are decoded before their rows are taken over.
 const CHUNKS_AT_ONCE: usize = 16;
 /// How many segments may wait to be applied.
 const WAITING: usize = 2;
+
+/// A segment, read.
+pub(super) struct Parts {
+    /// Its transactions, without their changes.
+    pub(super) transactions: Vec<Transaction>,
+    /// For each table that it has changes of: its number, its file, and the changes.
+    pub(super) tables: Vec<(usize, Sealed, Vec<Written>)>,
+}
 
 impl Store {
     /// All that the store holds, from its first position to its head.
@@ -137,7 +145,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let commit = transaction.commit;
         let odd = |problem: String| {
-            let directory = super::format::segment_directory(stretch.from, stretch.to);
+            let directory = segment_directory(stretch.from, stretch.to);
             let affects = commits(stretch.from, stretch.to);
             StoreError::damaged(directory, (0, 0), problem, affects)
         };
@@ -159,6 +167,35 @@ impl Store {
     /// # Errors
     /// When a file of it is damaged.
     pub fn transactions(&self, stretch: &Stretch) -> Result<Vec<Transaction>, StoreError> {
+        let parts = self.segment(stretch)?;
+        let mut transactions = parts.transactions;
+        let places: HashMap<Commit, usize> = transactions
+            .iter()
+            .enumerate()
+            .map(|(at, transaction)| (transaction.commit, at))
+            .collect();
+        let mut ordinals: Vec<Vec<(u32, Change)>> = vec![Vec::new(); transactions.len()];
+        for (number, sealed, written) in &parts.tables {
+            let table = &self.format().schema.tables[*number];
+            for part in written {
+                for (commit, ordinal, change) in part.changes(table, *number) {
+                    let Some(&at) = places.get(&commit) else {
+                        let problem = format!("commit #{commit} is not among its transactions");
+                        return Err(self.unreadable(sealed, Unreadable(problem)));
+                    };
+                    ordinals[at].push((ordinal, change));
+                }
+            }
+        }
+        for (transaction, mut changes) in transactions.iter_mut().zip(ordinals) {
+            changes.sort_by_key(|(ordinal, change)| (*ordinal, change.table));
+            transaction.changes = changes.into_iter().map(|(_, change)| change).collect();
+        }
+        Ok(transactions)
+    }
+
+    /// What the files of a segment hold.
+    pub(super) fn segment(&self, stretch: &Stretch) -> Result<Parts, StoreError> {
         let mut tables: Vec<(usize, &Sealed)> = Vec::new();
         let mut metas = None;
         for (name, sealed) in self.ledger().segment_files(stretch) {
@@ -175,41 +212,25 @@ impl Store {
             }
         }
         let Some(metas) = metas else {
-            let directory = super::format::segment_directory(stretch.from, stretch.to);
+            let directory = segment_directory(stretch.from, stretch.to);
             let affects = commits(stretch.from, stretch.to);
             let problem = "the segment has no transactions";
             return Err(StoreError::damaged(directory, (0, 0), problem, affects));
         };
-        let mut transactions = decode_transactions(self.fetch(metas)?)
-            .map_err(|error| self.unreadable(metas, error))?;
-        let places: HashMap<Commit, usize> = transactions
-            .iter()
-            .enumerate()
-            .map(|(at, transaction)| (transaction.commit, at))
-            .collect();
-        let mut ordinals: Vec<Vec<(u32, Change)>> = vec![Vec::new(); transactions.len()];
-        for (number, sealed) in tables {
+        let transactions = decode_transactions(self.fetch(metas)?);
+        let tables = tables.into_iter().map(|(number, sealed)| {
             let table = &self.format().schema.tables[number];
-            let parts = decode_changes(table, self.fetch(sealed)?)
-                .map_err(|error| self.unreadable(sealed, error))?;
-            for part in &parts {
-                for (commit, ordinal, change) in part.changes(table, number) {
-                    let Some(&at) = places.get(&commit) else {
-                        let problem = format!("commit #{commit} is not among its transactions");
-                        return Err(self.unreadable(sealed, Unreadable(problem)));
-                    };
-                    ordinals[at].push((ordinal, change));
-                }
-            }
-        }
-        for (transaction, mut changes) in transactions.iter_mut().zip(ordinals) {
-            changes.sort_by_key(|(ordinal, change)| (*ordinal, change.table));
-            transaction.changes = changes.into_iter().map(|(_, change)| change).collect();
-        }
-        Ok(transactions)
+            let written = decode_changes(table, self.fetch(sealed)?);
+            let written = written.map_err(|error| self.unreadable(sealed, error))?;
+            Ok((number, sealed.clone(), written))
+        });
+        Ok(Parts {
+            transactions: transactions.map_err(|error| self.unreadable(metas, error))?,
+            tables: tables.collect::<Result<_, StoreError>>()?,
+        })
     }
 
-    fn unreadable(&self, sealed: &Sealed, error: Unreadable) -> StoreError {
+    pub(super) fn unreadable(&self, sealed: &Sealed, error: Unreadable) -> StoreError {
         let affects = self.ledger().affects(&sealed.path);
         StoreError::damaged(
             sealed.path.as_str(),

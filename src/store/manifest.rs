@@ -123,6 +123,14 @@ impl Manifest {
         tables.flat_map(|(at, table)| table.chunks.iter().map(move |chunk| (at, chunk)))
     }
 
+    /// Takes over what is known of its commit.
+    pub(super) fn tell(&mut self, meta: &TransactionMeta) {
+        self.lsn.clone_from(&meta.lsn);
+        self.xid = meta.xid;
+        self.time = meta.time;
+        self.name.clone_from(&meta.snapshot);
+    }
+
     /// What is known of its commit.
     pub fn meta(&self) -> TransactionMeta {
         TransactionMeta {

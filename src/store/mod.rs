@@ -28,9 +28,11 @@ mod ledger;
 mod load;
 mod manifest;
 mod parquet;
+mod reach;
 mod record;
 mod segment;
 mod snapshot;
+mod tidy;
 pub mod verify;
 mod writer;
 
@@ -44,6 +46,7 @@ pub use hash::Hash;
 pub use ledger::{Covered, Kept, Ledger, Live};
 pub use manifest::{Chunk, KeyBytes, Manifest, TableManifest};
 pub use record::{Recorded, Sealing};
+pub use tidy::{Dropped, Retention, Usage};
 pub use writer::Writer;
 
 use chain::CHAIN_BYTES_MAX;

@@ -167,6 +167,45 @@ impl Writer {
         Ok(bytes)
     }
 
+    /// Adds a snapshot of the state that a history has at a position, and says at which commit of the store it is. A history that the
+    /// store already has up to there only gets a snapshot; of a later one the commits between are recorded as not seen. Where a store
+    /// is made of snapshots, the state becomes its next commit.
+    ///
+    /// # Errors
+    /// As [`Writer::record`].
+    pub fn add(
+        &mut self,
+        history: &History,
+        at: Commit,
+        meta: TransactionMeta,
+    ) -> Result<Commit, StoreError> {
+        self.store().suits(history)?;
+        let ledger = self.store().ledger();
+        if ledger.snapshots.is_empty() {
+            self.snapshot_of(history, at, &meta)?;
+            return Ok(at);
+        }
+        if self.store().format().kind == Kind::Snapshots || at > ledger.head() {
+            return self.leap(history, at, meta);
+        }
+        if ledger.snapshots.contains_key(&at) {
+            return Ok(at);
+        }
+        if self.store().format().partial_start {
+            return Err(StoreError::refused(
+                "the source has no snapshot: rows that no change has touched are not known",
+                "record its changes with `firstbad record`",
+            ));
+        }
+        if at < ledger.first {
+            let message = format!("the store begins at #{} already", ledger.first);
+            return Err(StoreError::refused(message, "name a later position"));
+        }
+        self.store().is_continued_by(history)?;
+        self.snapshot(history, at)?;
+        Ok(at)
+    }
+
     /// Takes over a state that another history has at a position as this store's next commit, without the commits between, and makes a
     /// snapshot of it: the source's own number where it has numbers (`at`), else the next one. Says which commit it became.
     ///
@@ -176,9 +215,11 @@ impl Writer {
         &mut self,
         source: &History,
         at: Commit,
-        meta: TransactionMeta,
+        mut meta: TransactionMeta,
     ) -> Result<Commit, StoreError> {
         self.store().suits(source)?;
+        // What is named so was not seen as a transaction.
+        meta.snapshot.get_or_insert_with(|| format!("#{at}"));
         let head = self.store().ledger().head();
         let to = match self.store().format().kind {
             Kind::Changes => at,

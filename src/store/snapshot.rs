@@ -14,7 +14,7 @@ use super::manifest::{Chunk, KeyBytes, Manifest, TableManifest};
 use super::parquet;
 use super::segment::Unreadable;
 use super::writer::{Staged, Writer};
-use crate::change::Commit;
+use crate::change::{Commit, TransactionMeta};
 use crate::schema::Table;
 use crate::state::{
     Fingerprint, History, Keys, Print, StoredRows, TableVersions, heights, nodes, of_state, sorted,
@@ -34,6 +34,17 @@ impl Writer {
     /// # Errors
     /// When the disk fails, or what is there is damaged.
     pub fn snapshot(&mut self, history: &History, at: Commit) -> Result<usize, StoreError> {
+        let meta = history.meta(at).cloned().unwrap_or_default();
+        self.snapshot_of(history, at, &meta)
+    }
+
+    /// The same, of a commit of which this is known.
+    pub(super) fn snapshot_of(
+        &mut self,
+        history: &History,
+        at: Commit,
+        meta: &TransactionMeta,
+    ) -> Result<usize, StoreError> {
         let staged: Mutex<BTreeMap<String, Staged>> = Mutex::new(BTreeMap::new());
         let known = self.store().object_paths()?;
         let put = |(sealed, bytes): File| {
@@ -50,13 +61,14 @@ impl Writer {
             self.stage(&path, &bytes).map(|_| ())
         };
         let earlier = self.store().ledger().snapshots.range(..at).next_back();
-        let manifest = match earlier {
+        let mut manifest = match earlier {
             Some((&from, _)) => {
                 self.store()
                     .next(&self.store().manifest(from)?, history, at, Some(&put))?
             }
             None => all(history, at, self.store().format().chunk_level, Some(&put))?,
         };
+        manifest.tell(meta);
         let mut staged: Vec<Staged> = staged
             .into_inner()
             .expect("no holder panics")
@@ -68,6 +80,7 @@ impl Writer {
             at,
             rows: manifest.rows(),
             fingerprint: manifest.fingerprint,
+            time: meta.time.or_else(|| history.now_at(at)),
         };
         self.seal(act, staged, Vec::new())?;
         Ok(written)
@@ -186,13 +199,12 @@ fn finish(history: &History, at: Commit, tables: Vec<TableManifest>) -> Manifest
     let names = history.schema.tables.iter().map(|table| &table.name);
     let prints = tables.iter().map(|table| table.fingerprint.into());
     let fingerprint = of_state(names.zip(prints));
-    let meta = history.meta(at).cloned().unwrap_or_default();
     Manifest {
         at,
-        lsn: meta.lsn,
-        xid: meta.xid,
-        time: meta.time,
-        name: meta.snapshot,
+        lsn: None,
+        xid: None,
+        time: None,
+        name: None,
         fingerprint: fingerprint.into(),
         tables,
     }

@@ -4,6 +4,7 @@ mod arrays;
 mod baseline;
 mod bisect;
 mod bisect_run;
+mod config;
 mod diff;
 mod dumps;
 mod exits;

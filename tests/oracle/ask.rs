@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use firstbad::answer::{self, Format};
-use firstbad::judge::{Judge, Limits, Options};
+use firstbad::judge::{Judge, Limits, Options, QueryError};
 use firstbad::rule::{Span, Spanned};
 use firstbad::schema::value::format_timestamp;
 use serde_json::{Map, Value};
@@ -26,6 +26,15 @@ type Object = Map<String, Value>;
 
 /// The answer's rows, sorted.
 fn ask(judge: &Judge, query: &str, options: &Options) -> Vec<String> {
+    answered(judge, query, options).unwrap_or_else(|error| panic!("{query}: {error:?}"))
+}
+
+/// The same, or why there are none.
+pub(crate) fn answered(
+    judge: &Judge,
+    query: &str,
+    options: &Options,
+) -> Result<Vec<String>, QueryError> {
     let span = Span {
         file: PathBuf::from("query"),
         line: 1,
@@ -47,14 +56,12 @@ fn ask(judge: &Judge, query: &str, options: &Options) -> Vec<String> {
     };
     let mut out: Vec<u8> = Vec::new();
     let mut writer = answer::writer(Format::Jsonl, Box::new(&mut out), looks);
-    if let Err(error) = judge.query(&sql, options, writer.as_mut()) {
-        panic!("{query}: {error:?}");
-    }
+    judge.query(&sql, options, writer.as_mut())?;
     writer.finish().expect("memory can be written");
     let text = String::from_utf8(out).expect("JSON is UTF-8");
     let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
     rows.sort();
-    rows
+    Ok(rows)
 }
 
 /// A position as SQL names it, in one of the ways that name it.

@@ -7,6 +7,7 @@ mod clock;
 mod coverage;
 mod diff;
 mod fragments;
+mod gaps;
 mod judge;
 mod lifted;
 mod lives;

@@ -30,6 +30,9 @@ const EVERY_MAX: usize = 4 << 20;
 /// How many rows these judgements may emit.
 const ROWS_MAX: usize = 64 << 20;
 
+/// How many commits a range may have, with those that were not seen.
+const TIMES_MAX: usize = 32 << 20;
+
 /// What is known of a rule that asks for the time.
 #[derive(Debug)]
 pub(super) struct Ticking {
@@ -87,16 +90,22 @@ impl Ticking {
 
 /// The time after every commit of a range, as [`crate::judge::lives`] has it.
 fn times(history: &History, range: &RangeInclusive<Commit>) -> Result<Times, JudgeError> {
-    let first = || (*range.start() == 0).then(|| history.began(0)).flatten();
-    let mut now = history.now_at(*range.start()).or_else(first);
+    let is_first = *range.start() <= history.first;
+    let first = || is_first.then(|| history.began(0)).flatten();
+    // All positions up to the first state have its time.
+    let start = history.first.min(*range.end()).max(*range.start());
+    if (range.end() - start) as usize >= TIMES_MAX {
+        return Err(JudgeError::Unknown("there are too many commits".into()));
+    }
+    let mut now = history.now_at(start).or_else(first);
     let mut times = Vec::new();
-    for commit in range.clone() {
+    for commit in start..=*range.end() {
         now = history.meta(commit).and_then(|meta| meta.time).or(now);
         // Times that nanoseconds cannot hold are no times to the engine.
         let time = now.filter(|now| now.checked_mul(1000).is_some());
         times.push(time.ok_or_else(|| JudgeError::Unknown("some commit has no time".into()))?);
     }
-    Ok(Times::new(*range.start(), times.into()))
+    Ok(Times::new(start, times.into()))
 }
 
 /// A lifted plan that asks for the time, ready to be fed.
@@ -206,23 +215,26 @@ impl Feed<'_> {
     ) -> Result<Vec<Pair>, JudgeError> {
         self.ticking
             .clock
-            .set(*range.start(), Arc::clone(times.all()));
+            .set(times.first(), Arc::clone(times.all()));
         if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
             return Ok(changed);
         }
         changed.extend(awake.iter().map(|&key| pairs::pair(key, *range.start())));
         changed.sort_unstable();
         changed.dedup();
+        // Before the first state that is known, nothing changes with the time.
+        let seen = |commit: Commit| commit.max(self.engine.view().history.first);
         let stretches = changed.iter().enumerate().map(|(at, &pair)| {
             let subject = pairs::key_of(pair);
             let next = changed.get(at + 1).copied();
             let next = next.filter(|&next| pairs::key_of(next) == subject);
             Stretch {
                 subject,
-                first: pairs::commit_of(pair),
+                first: seen(pairs::commit_of(pair)),
                 last: next.map_or(*range.end(), |next| pairs::commit_of(next) - 1),
             }
         });
+        let stretches = stretches.filter(|stretch| stretch.first <= stretch.last);
         let flips = if self.ticking.course.is_ok() {
             let mut search = Search::new(times, stretches);
             loop {
@@ -318,7 +330,8 @@ impl Feed<'_> {
         let (mut parts, mut start, mut size, mut total) = (Vec::new(), 0, 0, 0usize);
         for (at, &version) in versions.iter().enumerate() {
             let (born, died) = source.lifetime(history, version);
-            let (first, last) = (born.max(*range.start()), died.min(*range.end()));
+            let first = born.max(*range.start()).max(history.first);
+            let last = died.min(*range.end());
             let commits = last.saturating_sub(first) as usize + 1;
             if size + commits > EVERY_MAX {
                 parts.push(&versions[start..at]);
@@ -358,6 +371,12 @@ impl Feed<'_> {
         };
         let stretches: Vec<Stretch> = versions.iter().filter_map(stretch).collect();
         let mut judged: Vec<Question> = stretches.iter().map(|s| (s.subject, s.first)).collect();
+        // Before the first state that is known, nothing changes with the time.
+        let stretches = stretches.into_iter().map(|stretch| Stretch {
+            first: stretch.first.max(history.first),
+            ..stretch
+        });
+        let stretches = stretches.filter(|stretch| stretch.first <= stretch.last);
         if self.ticking.is_still() || self.tuning.mistake == Some(Mistake::NoClock) {
             // What is found when a version is born holds as long as it lives.
         } else if self.ticking.course.is_err() {

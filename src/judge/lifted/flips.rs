@@ -47,6 +47,11 @@ impl Times {
         Times { first, at, trees }
     }
 
+    /// The first commit that has a time of its own; those before it have its time.
+    pub(super) fn first(&self) -> Commit {
+        self.first
+    }
+
     pub(super) fn all(&self) -> &Arc<[i64]> {
         &self.at
     }
@@ -67,7 +72,7 @@ impl Times {
     }
 
     pub(super) fn at(&self, commit: Commit) -> i64 {
-        self.at[(commit - self.first) as usize]
+        self.at[commit.saturating_sub(self.first) as usize]
     }
 
     /// A commit with the earliest and one with the latest time of those from `first` to `last`.
@@ -75,7 +80,8 @@ impl Times {
         match &self.trees {
             None => (first, last),
             Some((earliest, latest)) => {
-                let (low, high) = (first - self.first, last - self.first);
+                let place = |commit: Commit| commit.saturating_sub(self.first);
+                let (low, high) = (place(first), place(last));
                 let time = |at: u32| self.at[at as usize];
                 let least = best(earliest, low, high, &|a, b| time(b) < time(a));
                 let most = best(latest, low, high, &|a, b| time(b) > time(a));

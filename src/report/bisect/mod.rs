@@ -2,3 +2,6 @@
 
 pub(super) mod json;
 pub(super) mod text;
+
+#[cfg(test)]
+mod tests;

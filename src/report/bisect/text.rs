@@ -210,10 +210,17 @@ impl Writer<'_> {
             self.fact("last good", &place(last));
         }
         if let Some(several) = &found.candidates {
-            let text = format!(
-                "it is one of #{} to #{}: nothing could be told about those between",
-                several.from, several.to
-            );
+            let text = match found.gap {
+                Some(gap) => format!(
+                    "it lies between #{} and #{} ({gap})",
+                    several.from - 1,
+                    several.to
+                ),
+                None => format!(
+                    "it is one of #{} to #{}: nothing could be told about those between",
+                    several.from, several.to
+                ),
+            };
             self.fact("not sure", &text);
         }
         let sure = match (found.certainty, found.sampled) {
@@ -221,6 +228,10 @@ impl Writer<'_> {
                 "{} judged, {} passed over: what began and healed between them was not seen",
                 counted(found.judged_states, "state"),
                 grouped(passed_over)
+            ),
+            (Some(Certainty::Bounded), None) if found.gap.is_some() => format!(
+                "bounded: {} judged, none passed over but those that were not seen",
+                counted(found.judged_states, "state")
             ),
             (Some(Certainty::Bounded), None) => {
                 "nothing is known of what lies between these two snapshots".to_owned()
@@ -356,7 +367,7 @@ impl Writer<'_> {
             commands.push(check.given(given, &CHECKED_THE_SAME).text());
         }
         // Of several sources, `diff` would compare one with another.
-        if let [_] = given.source.as_slice() {
+        if let [] | [_] = given.source.as_slice() {
             let diff = Command::on("diff", given).word(&format!("#{good}"));
             commands.push(diff.word(&format!("#{bad}")).text());
         }

@@ -16,6 +16,15 @@ impl ColumnVersions {
         self.unknown_count > 0
     }
 
+    /// The bytes of a text, or of bytes.
+    pub(in crate::state) fn text_bytes(&self, row: u32) -> usize {
+        match &self.data {
+            Data::Text(values) => values.get(row as usize).len(),
+            Data::Bytes(values) => values.get(row as usize).len(),
+            _ => 0,
+        }
+    }
+
     /// Appends the first `count` values of a stored column; on an error, none of them.
     ///
     /// # Panics
