@@ -65,8 +65,7 @@ impl Store {
             Kind::Changes => Origin::Changes,
         };
         let schema = format.schema.clone();
-        let mut history =
-            History::beginning_at(schema, origin, format.partial_start, at);
+        let mut history = History::beginning_at(schema, origin, format.partial_start, at);
         history.first_snapshot = manifest.name.clone();
         history.base = manifest.meta();
         history

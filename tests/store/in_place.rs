@@ -137,7 +137,7 @@ rules:
   - {id: groups, table: parents, balance: {left: sum(v), right: sum(children.amount), per: [a]}}
   - {table: parents, row_count: {min: 2, max: 4, per: [a]}}
   - {id: mean, table: children, aggregate: {sql: avg(amount), max: 4, per: [a, b]}}
-  - {id: most, table: children, aggregate: {sql: max(note), max: \"'m'\", per: [a]}}
+  - {id: most, table: children, aggregate: {sql: max(character_length(note)), max: 3, per: [a]}}
   - {table: children, sequence: {column: n, per: [a, b]}}
   - {table: children, sequence: {column: a}}
   - {table: parents, range: {column: v, min: 1, max: 6}}
