@@ -1,14 +1,16 @@
 //! Tables in chunks as the engine's: rows come in key order, which the engine is told, and a filter is asked before the columns that it
 //! does not need are read.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{SortOptions, filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Statistics};
@@ -21,14 +23,16 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
     EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr,
 };
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
+use datafusion::scalar::ScalarValue;
 
-use crate::state::{Chunks, engine_order};
+use crate::state::{Bounds, Chunks, engine_order};
 
 /// How many rows a batch has at most.
 const BATCH_ROWS: usize = 8192;
@@ -116,6 +120,49 @@ struct Filter {
     test: Arc<dyn PhysicalExpr>,
     /// The table's columns that it looks at.
     columns: Vec<usize>,
+    /// Over what is known of a part.
+    bounds: Option<Arc<PruningPredicate>>,
+}
+
+/// What is known of the parts of a table.
+struct Parts<'a>(&'a dyn Chunks);
+
+impl Parts<'_> {
+    fn bounds(&self, column: &datafusion::common::Column) -> Option<Bounds> {
+        let at = self.0.schema().index_of(&column.name).ok()?;
+        self.0.bounds(at)
+    }
+}
+
+impl PruningStatistics for Parts<'_> {
+    fn min_values(&self, column: &datafusion::common::Column) -> Option<ArrayRef> {
+        Some(self.bounds(column)?.min)
+    }
+
+    fn max_values(&self, column: &datafusion::common::Column) -> Option<ArrayRef> {
+        Some(self.bounds(column)?.max)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.parts().len()
+    }
+
+    fn null_counts(&self, column: &datafusion::common::Column) -> Option<ArrayRef> {
+        Some(Arc::new(self.bounds(column)?.nulls))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = self.0.parts().iter().map(|(_, rows)| Some(*rows));
+        Some(Arc::new(rows.collect::<UInt64Array>()))
+    }
+
+    fn contained(
+        &self,
+        _: &datafusion::common::Column,
+        _: &HashSet<ScalarValue>,
+    ) -> Option<BooleanArray> {
+        None
+    }
 }
 
 impl Filter {
@@ -123,10 +170,28 @@ impl Filter {
         let mut columns: Vec<usize> = collect_columns(test).iter().map(Column::index).collect();
         columns.sort_unstable();
         let own = schema.project(&columns)?;
+        let bounds = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(schema))
+            .try_build(Arc::clone(test))
+            .ok();
+        let bounds = bounds.filter(|bounds| !bounds.always_true()).map(Arc::new);
         Ok(Filter {
+            bounds,
             test: reassign_expr_columns(Arc::clone(test), &own)?,
             columns,
         })
+    }
+
+    /// The chunks of which some row may fulfil it.
+    fn chunks(&self, chunks: &dyn Chunks) -> Result<Vec<usize>> {
+        let Some(bounds) = &self.bounds else {
+            return Ok((0..chunks.count()).collect());
+        };
+        let kept = bounds.prune(&Parts(chunks))?;
+        let kept = chunks.parts().iter().zip(kept).filter(|(_, kept)| *kept);
+        let mut kept: Vec<usize> = kept.map(|((chunk, _), _)| *chunk).collect();
+        kept.dedup();
+        Ok(kept)
     }
 
     /// The rows of a batch of its columns that fulfil it; None where all do.
@@ -179,16 +244,17 @@ impl ChunkScan {
         })
     }
 
+    fn read(&self, chunk: usize, columns: &[usize]) -> Result<RecordBatch> {
+        let batch = self.chunks.read(chunk, columns);
+        batch.map_err(DataFusionError::External)
+    }
+
     /// The rows of a chunk that fulfil the filter; None where there are none.
     fn batch(&self, chunk: usize) -> Result<Option<RecordBatch>> {
-        let read = |columns: &[usize]| {
-            let batch = self.chunks.read(chunk, columns);
-            batch.map_err(DataFusionError::External)
-        };
         let Some(filter) = &self.filter else {
-            return read(&self.columns).map(Some);
+            return self.read(chunk, &self.columns).map(Some);
         };
-        let asked = read(&filter.columns)?;
+        let asked = self.read(chunk, &filter.columns)?;
         let passed = filter.passed(&asked)?;
         if passed
             .as_ref()
@@ -196,7 +262,11 @@ impl ChunkScan {
         {
             return Ok(None);
         }
-        let batch = read(&self.columns)?;
+        let batch = if self.columns == filter.columns {
+            asked
+        } else {
+            self.read(chunk, &self.columns)?
+        };
         Ok(Some(match passed {
             Some(passed) => filter_record_batch(&batch, &passed)?,
             None => batch,
@@ -273,7 +343,11 @@ impl ExecutionPlan for ChunkScan {
             filter: self.filter.clone(),
             properties: Arc::clone(&self.properties),
         };
-        let batches = (0..self.chunks.count()).flat_map(move |chunk| {
+        let chunks = match &self.filter {
+            Some(filter) => filter.chunks(self.chunks.as_ref())?,
+            None => (0..self.chunks.count()).collect(),
+        };
+        let batches = chunks.into_iter().flat_map(move |chunk| {
             let (batch, error) = match scan.batch(chunk) {
                 Ok(batch) => (batch, None),
                 Err(error) => (None, Some(Err(error))),

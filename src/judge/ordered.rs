@@ -3,8 +3,10 @@
 //!
 //! The engine groups by hash also where it knows of the order, and never merges on one partition; so this rule replaces both, last.
 
+mod guess;
 mod members;
 mod runs;
+mod set;
 
 use std::sync::Arc;
 
@@ -22,7 +24,8 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, InputOrderMode};
 
 use super::chunks::ascending;
-use members::Members;
+use guess::guessed;
+use members::{How, Members};
 use runs::Runs;
 
 /// The columns of a join, those of its left and of its right side.
@@ -38,20 +41,7 @@ impl PhysicalOptimizerRule for Ordered {
         plan: Arc<dyn ExecutionPlan>,
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|plan| {
-            let better = match plan.downcast_ref::<AggregateExec>() {
-                Some(groups) => runs(groups),
-                None => match plan.downcast_ref::<HashJoinExec>() {
-                    Some(join) => merge(join)?,
-                    None => None,
-                },
-            };
-            Ok(match better {
-                Some(better) => Transformed::yes(better),
-                None => Transformed::no(plan),
-            })
-        })
-        .data()
+        guessed(improved(plan)?)
     }
 
     fn name(&self) -> &str {
@@ -61,6 +51,24 @@ impl PhysicalOptimizerRule for Ordered {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// A plan with all that is better where rows are in order.
+fn improved(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|plan| {
+        let better = match plan.downcast_ref::<AggregateExec>() {
+            Some(groups) => runs(groups),
+            None => match plan.downcast_ref::<HashJoinExec>() {
+                Some(join) => merge(join)?,
+                None => None,
+            },
+        };
+        Ok(match better {
+            Some(better) => Transformed::yes(better),
+            None => Transformed::no(plan),
+        })
+    })
+    .data()
 }
 
 fn is_one_stream(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -94,12 +102,15 @@ fn merge(join: &HashJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if join.null_aware || !is_one_stream(join.left()) || !is_one_stream(join.right()) {
         return Ok(None);
     }
-    let Some(on) = in_order(join)? else {
-        return Ok(None);
-    };
     let plain = join.filter().is_none() && join.null_equality() == NullEquality::NullEqualsNothing;
+    let Some(on) = in_order(join)? else {
+        return match plain && join.on().len() > 1 {
+            true => held(join),
+            false => Ok(None),
+        };
+    };
     let members = match plain {
-        true => Members::new(join.left(), join.right(), &on, *join.join_type()),
+        true => Members::new(join.left(), join.right(), &on, *join.join_type(), How::Merge),
         false => None,
     };
     let merged: Arc<dyn ExecutionPlan> = match members {
@@ -118,8 +129,30 @@ fn merge(join: &HashJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
             join.null_equality(),
         )?),
     };
+    projected(join, merged).map(Some)
+}
+
+/// A join by several columns whose smaller side is only asked whether it has a key; None where it is another. (For one column the engine
+/// has something as quick.)
+fn held(join: &HashJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if !matches!(join.join_type(), JoinType::RightSemi | JoinType::RightAnti) {
+        return Ok(None);
+    }
+    let on = join.on().to_vec();
+    let members = Members::new(join.left(), join.right(), &on, *join.join_type(), How::Set);
+    let Some(members) = members else {
+        return Ok(None);
+    };
+    projected(join, Arc::new(members)).map(Some)
+}
+
+/// The columns that a join gives, of what takes its place.
+fn projected(
+    join: &HashJoinExec,
+    merged: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(projection) = &join.projection else {
-        return Ok(Some(merged));
+        return Ok(merged);
     };
     let schema = merged.schema();
     let column = |&at: &usize| ProjectionExpr {
@@ -127,7 +160,7 @@ fn merge(join: &HashJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         alias: schema.field(at).name().clone(),
     };
     let columns: Vec<ProjectionExpr> = projection.iter().map(column).collect();
-    Ok(Some(Arc::new(ProjectionExec::try_new(columns, merged)?)))
+    Ok(Arc::new(ProjectionExec::try_new(columns, merged)?))
 }
 
 /// The columns of a join in an order in which both sides come; None where there is none.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 
 use super::Fingerprint;
@@ -24,6 +24,17 @@ pub enum InPlace {
 /// Why rows could not be read; it holds no value of a row.
 pub type NotRead = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is known of a column's values without reading them, a value for each part of the table.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// None of the values is below; NULL where that is not known.
+    pub min: ArrayRef,
+    /// None of the values is above; NULL where that is not known.
+    pub max: ArrayRef,
+    /// How many are NULL.
+    pub nulls: UInt64Array,
+}
+
 /// Rows of a table in canonical order (see [`Keys`](super::Keys)), cut into chunks of which each can be read by itself. All cells are
 /// known, and no column is an array.
 pub trait Chunks: fmt::Debug + Send + Sync {
@@ -41,6 +52,12 @@ pub trait Chunks: fmt::Debug + Send + Sync {
     /// # Panics
     /// Where there is no such chunk.
     fn rows(&self, chunk: usize) -> u64;
+
+    /// The parts that [`bounds`](Self::bounds) are about, which are chunks or pieces of them: the chunk and the rows of each.
+    fn parts(&self) -> &[(usize, u64)];
+
+    /// What is known of a column; None where that is nothing, as for floating-point numbers, of which bounds do not tell NaN.
+    fn bounds(&self, column: usize) -> Option<Bounds>;
 
     /// Some columns of a chunk, in this order.
     ///

@@ -34,7 +34,7 @@ pub use column::TooWide;
 pub use fingerprint::{Fingerprint, of_state};
 pub use key::{Keys, sorted};
 pub use gaps::Gap;
-pub use in_place::{Chunks, InPlace, NotRead, arrow_schema, engine_order};
+pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order};
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};

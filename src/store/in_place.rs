@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, concat};
 use datafusion::arrow::datatypes::{
     DataType as ArrowType, Field, Schema as ArrowSchema, SchemaRef,
 };
 use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
@@ -25,7 +26,7 @@ use super::segment::Unreadable;
 use super::snapshot::parallel;
 use crate::change::{Commit, DECIMAL_DIGITS_MAX};
 use crate::schema::{DataType, Table};
-use crate::state::{Chunks, Fingerprint, History, InPlace, NotRead, arrow_schema};
+use crate::state::{Bounds, Chunks, Fingerprint, History, InPlace, NotRead, arrow_schema};
 
 /// How many bytes of chunks' files one history keeps in memory.
 const KEPT_BYTES_MAX: u64 = 512 << 20;
@@ -79,21 +80,18 @@ struct Shared {
     room: AtomicU64,
 }
 
-/// A chunk's file whose hash was compared.
-#[derive(Clone)]
-struct Verified {
-    bytes: Bytes,
-    metadata: ArrowReaderMetadata,
-}
-
 /// A table of a snapshot.
 struct StoredTable {
     shared: Arc<Shared>,
     table: Table,
     manifest: TableManifest,
     schema: SchemaRef,
+    /// What each chunk's file says of itself.
+    metadata: Vec<ArrowReaderMetadata>,
+    /// The row groups of all chunks.
+    parts: Vec<(usize, u64)>,
     /// The files that are kept, by chunk. Whoever needs one that is not there holds its place until it is.
-    kept: Vec<Mutex<Option<Verified>>>,
+    kept: Vec<Mutex<Option<Bytes>>>,
 }
 
 impl fmt::Debug for StoredTable {
@@ -116,19 +114,32 @@ impl StoredTable {
             shared: Arc::clone(shared),
             table: table.clone(),
             schema: Arc::new(arrow_schema(table)),
+            metadata: Vec::new(),
+            parts: Vec::new(),
             kept: manifest.chunks.iter().map(|_| Mutex::default()).collect(),
             manifest,
         };
-        let scales = parallel(stored.kept.len(), |at| stored.scales(at))?;
+        stored.metadata = parallel(stored.kept.len(), |at| stored.metadata(at))?;
+        let chunks = stored.metadata.iter().enumerate();
+        let (mut scales, mut parts) = (Vec::new(), Vec::new());
+        for (at, metadata) in chunks {
+            scales.push(stored.scales(at, metadata)?);
+            let groups = metadata.metadata().row_groups().iter();
+            parts.extend(groups.map(|group| (at, group.num_rows().unsigned_abs())));
+        }
+        stored.parts = parts;
         stored.schema = Arc::new(with_scales(table, &scales));
         Ok(stored)
     }
 
     /// The scales of a chunk's decimals, a column; None where it holds none. Looks at the chunk's columns on the way.
-    fn scales(&self, at: usize) -> Result<Vec<Option<i8>>, StoreError> {
-        let file = self.file(at)?;
-        let found = file.metadata.schema();
-        let groups = file.metadata.metadata().row_groups();
+    fn scales(
+        &self,
+        at: usize,
+        metadata: &ArrowReaderMetadata,
+    ) -> Result<Vec<Option<i8>>, StoreError> {
+        let found = metadata.schema();
+        let groups = metadata.metadata().row_groups();
         let same = |(expected, found): (&Arc<Field>, &Arc<Field>)| {
             let decimals = |one: &ArrowType| matches!(one, ArrowType::Decimal128(_, 0..));
             let (a, b) = (expected.data_type(), found.data_type());
@@ -157,7 +168,7 @@ impl StoredTable {
     }
 
     /// A chunk's file: every byte was compared before Parquet sees the first.
-    fn file(&self, at: usize) -> Result<Verified, StoreError> {
+    fn file(&self, at: usize) -> Result<Bytes, StoreError> {
         let mut place = self.kept[at].lock().expect("no holder panics");
         if let Some(kept) = place.as_ref() {
             return Ok(kept.clone());
@@ -165,29 +176,26 @@ impl StoredTable {
         let affects = self.affects();
         let sealed = self.manifest.chunks[at].sealed();
         let bytes = Bytes::from(self.shared.store.fetch_for(&sealed, &affects)?);
-        // Sizes of pages are not looked up: chunks are read whole.
-        let options = ArrowReaderOptions::new();
-        let metadata = ArrowReaderMetadata::load(&bytes, options)
-            .map_err(|error| self.damaged(at, &error.to_string()))?;
-        let file = Verified { bytes, metadata };
         let room = |room: u64| room.checked_sub(sealed.bytes);
         let room = self
             .shared
             .room
             .try_update(Ordering::Relaxed, Ordering::Relaxed, room);
         if room.is_ok() {
-            *place = Some(file.clone());
+            *place = Some(bytes.clone());
         }
-        Ok(file)
+        Ok(bytes)
     }
 
-    fn decode(
-        &self,
-        at: usize,
-        file: Verified,
-        columns: &[usize],
-    ) -> Result<RecordBatch, Unreadable> {
+    fn metadata(&self, at: usize) -> Result<ArrowReaderMetadata, StoreError> {
+        // Without page indexes: chunks are read whole.
+        ArrowReaderMetadata::load(&self.file(at)?, ArrowReaderOptions::new())
+            .map_err(|error| self.damaged(at, &error.to_string()))
+    }
+
+    fn decode(&self, at: usize, file: Bytes, columns: &[usize]) -> Result<RecordBatch, Unreadable> {
         let chunk: &Chunk = &self.manifest.chunks[at];
+        let metadata = self.metadata[at].clone();
         let rows = usize::try_from(chunk.rows).map_err(|_| Unreadable("too many rows".into()))?;
         let schema = Arc::new(self.schema.project(columns)?);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -198,8 +206,8 @@ impl StoredTable {
                 &options,
             )?);
         }
-        let mask = ProjectionMask::roots(file.metadata.parquet_schema(), columns.iter().copied());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.bytes, file.metadata)
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_projection(mask)
             .with_batch_size(rows.max(1))
             .build()?;
@@ -218,6 +226,32 @@ impl StoredTable {
         let arrays = schema.fields().iter().zip(columns).map(array);
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, Unreadable>>()?;
         Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+    }
+
+    /// The bounds of a column, as far as all of them are there.
+    fn known(&self, column: usize) -> Result<Bounds, Unreadable> {
+        let field = self.schema.field(column);
+        let (mut min, mut max, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
+        for metadata in &self.metadata {
+            let (own, parquet) = (metadata.schema(), metadata.parquet_schema());
+            let groups = metadata.metadata().row_groups();
+            let known = StatisticsConverter::try_new(field.name(), own, parquet)?;
+            min.push(on_scale(&known.row_group_mins(groups)?, field.data_type())?);
+            max.push(on_scale(
+                &known.row_group_maxes(groups)?,
+                field.data_type(),
+            )?);
+            nulls.extend(&known.row_group_null_counts(groups)?);
+        }
+        let all = |parts: &[ArrayRef]| {
+            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+            concat(&parts)
+        };
+        Ok(Bounds {
+            min: all(&min)?,
+            max: all(&max)?,
+            nulls: nulls.into(),
+        })
     }
 
     fn affects(&self) -> String {
@@ -278,6 +312,15 @@ impl Chunks for StoredTable {
 
     fn rows(&self, chunk: usize) -> u64 {
         self.manifest.chunks[chunk].rows
+    }
+
+    fn parts(&self) -> &[(usize, u64)] {
+        &self.parts
+    }
+
+    fn bounds(&self, column: usize) -> Option<Bounds> {
+        let known = !self.schema.field(column).data_type().is_floating() && !self.parts.is_empty();
+        known.then(|| self.known(column).ok()).flatten()
     }
 
     fn read(&self, chunk: usize, columns: &[usize]) -> Result<RecordBatch, NotRead> {

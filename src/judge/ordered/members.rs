@@ -1,4 +1,5 @@
-//! The rows of one side of a join that have, or have not, an equal on the other side: both sides come in the order of their integer keys.
+//! The rows of one side of a join that have, or have not, an equal on the other side, by integer keys. Where both sides come in the order
+//! of their keys they are merged; else the other side's keys are held in a set, packed into 64 bits each where they fit.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,11 +8,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, RecordBatch,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -24,6 +27,7 @@ use futures::StreamExt;
 use futures::stream::try_unfold;
 
 use super::On;
+use super::set::Set;
 
 /// The rows of a side that have an equal on the other, or those that have none.
 #[derive(Debug)]
@@ -35,7 +39,17 @@ pub(super) struct Members {
     other_keys: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether rows with an equal are kept, or those without.
     present: bool,
+    how: How,
     properties: Arc<PlanProperties>,
+}
+
+/// How equals are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Both sides come in order.
+    Merge,
+    /// The other side is held.
+    Set,
 }
 
 impl Members {
@@ -45,6 +59,7 @@ impl Members {
         right: &Arc<dyn ExecutionPlan>,
         on: &On,
         join: JoinType,
+        how: How,
     ) -> Option<Members> {
         let is_int = |plan: &Arc<dyn ExecutionPlan>, expr: &Arc<dyn PhysicalExpr>| {
             let data_type = expr.data_type(&plan.schema());
@@ -78,21 +93,22 @@ impl Members {
             other: Arc::clone(other),
             other_keys,
             present,
+            how,
             properties: Arc::new(properties),
         })
     }
 }
 
 /// Keys of a batch: a column each.
-struct Key {
-    columns: Vec<Int64Array>,
-    rows: usize,
+pub(super) struct Key {
+    pub(super) columns: Vec<Int64Array>,
+    pub(super) rows: usize,
     /// Whether some of them holds a NULL.
-    nulls: bool,
+    pub(super) nulls: bool,
 }
 
 impl Key {
-    fn of(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Key> {
+    pub(super) fn of(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Key> {
         let column = |expr: &Arc<dyn PhysicalExpr>| {
             let array = expr.evaluate(batch)?.into_array(batch.num_rows())?;
             let ints = array.as_primitive_opt::<Int64Type>().cloned();
@@ -121,7 +137,7 @@ impl Key {
     }
 
     /// NULL equals nothing.
-    fn has_null(&self, row: usize) -> bool {
+    pub(super) fn has_null(&self, row: usize) -> bool {
         self.columns.iter().any(|column| column.is_null(row))
     }
 
@@ -208,7 +224,12 @@ impl DisplayAs for Members {
         let pairs = self.own_keys.iter().zip(&self.other_keys);
         let pairs: Vec<String> = pairs.map(|(a, b)| format!("{a} = {b}")).collect();
         let kept = if self.present { "present" } else { "missing" };
-        write!(f, "Members: {kept}, on=[{}]", pairs.join(", "))
+        write!(
+            f,
+            "Members: {kept}, by {:?}, on=[{}]",
+            self.how,
+            pairs.join(", ")
+        )
     }
 }
 
@@ -253,6 +274,7 @@ impl ExecutionPlan for Members {
             other,
             other_keys: self.other_keys.clone(),
             present: self.present,
+            how: self.how,
             properties: Arc::clone(&self.properties),
         }))
     }
@@ -262,32 +284,34 @@ impl ExecutionPlan for Members {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let own = self.own.execute(partition, Arc::clone(&context))?;
-        let other = Other {
-            stream: self.other.execute(partition, context)?,
-            exprs: self.other_keys.clone(),
-            keys: None,
-            at: 0,
-            ended: false,
+        let other = self.other.execute(partition, Arc::clone(&context))?;
+        let finder = match self.how {
+            How::Merge => Finder::Merge(Other {
+                stream: other,
+                exprs: self.other_keys.clone(),
+                keys: None,
+                at: 0,
+                ended: false,
+            }),
+            How::Set => {
+                let memory = MemoryConsumer::new("Members").register(context.memory_pool());
+                Finder::Unread(other, self.other_keys.clone(), memory)
+            }
         };
+        let own = self.own.execute(partition, context)?;
         let keys = self.own_keys.clone();
         let present = self.present;
-        let state = (own, other, keys);
-        let batches = try_unfold(state, move |(mut own, mut other, keys)| async move {
+        let state = (own, finder, keys);
+        let batches = try_unfold(state, move |(mut own, mut finder, keys)| async move {
+            finder = finder.ready().await?;
             while let Some(batch) = own.next().await {
                 let batch = batch?;
                 let key = Key::of(&keys, &batch)?;
-                let mut found = BooleanBufferBuilder::new(key.rows);
-                let mut row = 0;
-                while row < key.rows && other.has_row().await? {
-                    row = other.mark(&key, row, &mut found);
-                }
-                found.append_n(key.rows - row, false);
-                let found = found.finish();
+                let found = finder.find(&key).await?;
                 let kept = if present { found } else { !&found };
                 if kept.count_set_bits() > 0 {
                     let kept = filter_record_batch(&batch, &BooleanArray::new(kept, None))?;
-                    return Ok(Some((kept, (own, other, keys))));
+                    return Ok(Some((kept, (own, finder, keys))));
                 }
             }
             Ok(None)
@@ -296,5 +320,61 @@ impl ExecutionPlan for Members {
             self.schema(),
             batches,
         )))
+    }
+}
+
+/// Finds equals on the other side.
+enum Finder {
+    Merge(Other),
+    /// What will be a set.
+    Unread(
+        SendableRecordBatchStream,
+        Vec<Arc<dyn PhysicalExpr>>,
+        MemoryReservation,
+    ),
+    Set {
+        set: Set,
+        /// What it has been allowed, given back with it.
+        _memory: MemoryReservation,
+    },
+}
+
+impl Finder {
+    /// With everything read that has to be before the first row.
+    async fn ready(self) -> Result<Finder> {
+        let (mut stream, exprs, memory) = match self {
+            Finder::Unread(stream, exprs, memory) => (stream, exprs, memory),
+            ready => return Ok(ready),
+        };
+        let mut keys = Vec::new();
+        while let Some(batch) = stream.next().await {
+            let key = Key::of(&exprs, &batch?)?;
+            memory.try_grow(key.rows * key.columns.len() * size_of::<i64>())?;
+            keys.push(key);
+        }
+        let rows: usize = keys.iter().map(|key| key.rows).sum();
+        memory.try_grow(Set::bytes(rows))?;
+        let set = Set::of(exprs.len(), &keys);
+        memory.shrink(memory.size().saturating_sub(Set::bytes(rows)));
+        let _memory = memory;
+        Ok(Finder::Set { set, _memory })
+    }
+
+    /// Which rows have an equal.
+    async fn find(&mut self, key: &Key) -> Result<BooleanBuffer> {
+        let other = match self {
+            Finder::Set { set, .. } => return Ok(set.find(key)),
+            Finder::Unread(..) => {
+                return Err(DataFusionError::Internal("the keys were not read".into()));
+            }
+            Finder::Merge(other) => other,
+        };
+        let mut found = BooleanBufferBuilder::new(key.rows);
+        let mut row = 0;
+        while row < key.rows && other.has_row().await? {
+            row = other.mark(key, row, &mut found);
+        }
+        found.append_n(key.rows - row, false);
+        Ok(found.finish())
     }
 }
