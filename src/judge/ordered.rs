@@ -18,6 +18,7 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
@@ -39,9 +40,11 @@ impl PhysicalOptimizerRule for Ordered {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        _: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        guessed(improved(plan)?)
+        let plan = sound(improved(Arc::clone(&plan))?, config).unwrap_or(plan);
+        let guess = guessed(Arc::clone(&plan))?;
+        Ok(sound(guess, config).unwrap_or(plan))
     }
 
     fn name(&self) -> &str {
@@ -51,6 +54,11 @@ impl PhysicalOptimizerRule for Ordered {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// A plan, unless some part of it would get rows in another order than it needs: a merge gives them in another order than what it replaces.
+fn sound(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<Arc<dyn ExecutionPlan>> {
+    SanityCheckPlan::new().optimize(plan, config).ok()
 }
 
 /// A plan with all that is better where rows are in order.
@@ -110,7 +118,13 @@ fn merge(join: &HashJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         };
     };
     let members = match plain {
-        true => Members::new(join.left(), join.right(), &on, *join.join_type(), How::Merge),
+        true => Members::new(
+            join.left(),
+            join.right(),
+            &on,
+            *join.join_type(),
+            How::Merge,
+        ),
         false => None,
     };
     let merged: Arc<dyn ExecutionPlan> = match members {

@@ -145,7 +145,7 @@ rules:
   - {table: children, not_null: [note]}
   - {table: uses, not_null: [flag]}
   - {table: codes, accepted_values: {column: code, values: [a, b, c]}}
-  - {table: children, expression: \"b = 0 or 10 / b > 2\"}
+  - {table: children, expression: \"b + n < 4\"}
   - {table: parents, same_rows: {as: children, match: {a: a, b: b}}}
   - {table: measures, range: {column: x, max: 2}}
   - {id: highest, table: measures, aggregate: {sql: max(x), max: 2}}
