@@ -2,7 +2,7 @@
 //!
 //! A block that starts with `$ firstbad` is run line by line in a directory that holds `testdata` and `rules` of this repository;
 //! what follows a command is its stdout, then its stderr. A line `…` alone stands for any number of lines, and wall times are not
-//! compared. `UPDATE_DOCS=1 cargo test --test docs` writes the real output into blocks that differ.
+//! compared, nor the heads of stores. `UPDATE_DOCS=1 cargo test --test docs` writes the real output into blocks that differ.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,14 +100,44 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// A directory in which commands may write without leaving anything in the repository.
+/// A directory in which commands may write without leaving anything in the repository: links, and a copy of the store, into which
+/// `verify` writes.
 fn workplace() -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a temporary directory");
-    for name in ["testdata", "rules"] {
-        std::os::unix::fs::symlink(root().join(name), place.path().join(name))
-            .expect("a link can be made");
+    let copied = ["testdata", "testdata/docs", STORE];
+    link(Path::new("rules"), place.path());
+    for directory in copied {
+        fs::create_dir(place.path().join(directory)).expect("a directory can be made");
+        for entry in fs::read_dir(root().join(directory)).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let path = path.strip_prefix(root()).expect("a path of the repository");
+            if directory == STORE {
+                copy(path, place.path());
+            } else if !copied.iter().any(|copied| path == Path::new(copied)) {
+                link(path, place.path());
+            }
+        }
     }
     place
+}
+
+/// The store that pages show.
+const STORE: &str = "testdata/docs/damaged-store";
+
+fn link(path: &Path, place: &Path) {
+    std::os::unix::fs::symlink(root().join(path), place.join(path)).expect("a link can be made");
+}
+
+fn copy(path: &Path, place: &Path) {
+    let from = root().join(path);
+    if !from.is_dir() {
+        fs::copy(from, place.join(path)).expect("a file can be copied");
+        return;
+    }
+    fs::create_dir(place.join(path)).expect("a directory can be made");
+    for entry in fs::read_dir(from).expect("a directory") {
+        copy(&path.join(entry.expect("an entry").file_name()), place);
+    }
 }
 
 /// What a command prints: stdout, then stderr.
@@ -132,10 +162,22 @@ fn output(place: &Path, command: &str) -> Vec<String> {
     lines
 }
 
-/// A line without its wall time.
+/// A line without its wall time, and without what depends on the time of a seal.
 fn steady(line: &str) -> String {
-    let time = Regex::new(r"in [0-9]+\.[0-9]+ s\b").expect("a pattern");
-    time.replace(line, "in … s").into_owned()
+    let pattern = |text: &str| Regex::new(text).expect("a pattern");
+    let line = pattern(r"in [0-9]+\.[0-9]+ s\b").replace(line, "in … s");
+    let line = pattern(r"\b[0-9]+ seconds? ago\b").replace(&line, "just now");
+    let line = pattern(r", since 20[-0-9]+ [:.0-9]+Z$").replace(&line, ", since …");
+    // Who may read a directory that is made is a setting of the machine.
+    let line = line.replace(
+        "only its owner may read and write it",
+        "others may read its directory",
+    );
+    let head = pattern(r"\bhead ([0-9a-f]{8})[0-9a-f]{56}( after [0-9]+ seals?)?$");
+    match line.starts_with("  ") {
+        true => head.replace(&line, "head …$2").into_owned(),
+        false => line,
+    }
 }
 
 /// Whether the shown lines are the real ones, a line `…` standing for any number of them.
@@ -250,6 +292,7 @@ fn pages_name_only_commands_that_exist() {
                     let verb = found.get(2).map_or("", |verb| verb.as_str());
                     let known = match &found[1] {
                         "check" | "bisect" | "sql" | "diff" => true,
+                        "record" | "snapshot" | "verify" | "status" => true,
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),
                         _ => false,
                     };

@@ -118,6 +118,7 @@ pub(crate) struct Shop {
     /// Quantities of each order's lines.
     lines: Vec<[usize; LINES]>,
     payments: usize,
+    made: usize,
 }
 
 const CUSTOMERS: usize = 0;
@@ -132,6 +133,7 @@ impl Shop {
             rng: Rng(20_260_312),
             lines: Vec::new(),
             payments: 0,
+            made: 0,
         };
         for id in 0..orders.div_ceil(ORDERS_OF_A_CUSTOMER) {
             shop.load(CUSTOMERS, &customer(id));
@@ -170,6 +172,47 @@ impl Shop {
         while made.len() < changes {
             self.change(now, &mut made);
         }
+        self.apply(commit, now, made);
+    }
+
+    /// How many changes there are.
+    pub(crate) fn changes(&self) -> usize {
+        self.made
+    }
+
+    /// A transaction that updates the newest orders, so many rows of them.
+    pub(crate) fn neighbours(&mut self, rows: usize) {
+        let commit = self.history.head() + 1;
+        let now = START + i64::from(commit) * STEP;
+        let first = self.lines.len().saturating_sub(rows);
+        let changes = (first..self.lines.len()).map(|order| {
+            let after = vec![(2, text("shipped".into())), (5, Cell::Timestamp(now))];
+            update(ORDERS, vec![(0, int(order))], after)
+        });
+        let changes = changes.collect();
+        self.apply(commit, now, changes);
+    }
+
+    /// A transaction that gives an order a total that is wrong.
+    pub(crate) fn plant(&mut self) {
+        let commit = self.history.head() + 1;
+        let now = START + i64::from(commit) * STEP;
+        let order = vec![
+            int(self.lines.len() + 1_000_000),
+            int(0),
+            text("paid".into()),
+            Cell::Decimal(Decimal {
+                unscaled: -1,
+                scale: 2,
+            }),
+            Cell::Timestamp(now),
+            Cell::Timestamp(now),
+        ];
+        self.apply(commit, now, vec![insert(ORDERS, &order)]);
+    }
+
+    fn apply(&mut self, commit: u32, now: i64, changes: Vec<Change>) {
+        self.made += changes.len();
         let meta = TransactionMeta {
             time: Some(now),
             ..TransactionMeta::default()
@@ -177,7 +220,7 @@ impl Shop {
         let transaction = Transaction {
             commit,
             meta,
-            changes: made,
+            changes,
         };
         self.history
             .apply(&transaction)

@@ -8,11 +8,12 @@ use super::settings::{self, Source};
 use super::{Stop, exit, output};
 use crate::config::{Config, Text, parse_size};
 use crate::diagnostic::Diagnostic;
+use crate::report::{counted, shell_word};
 use crate::rule::{Rule, file};
 use crate::schema::value;
 use crate::source::{self, Opened, SourceError};
-use crate::state::{History, Origin};
-use crate::store::StoreError;
+use crate::state::History;
+use crate::store::{Store, StoreError};
 use crate::verdict::At;
 
 /// Where rules are looked for: `--rules`, else `rules` of the file, else `rules` in the source, else ./rules.
@@ -146,7 +147,10 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
 /// Says why a store cannot be read or written.
 pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
     let shown = output::mask().path(path).display().to_string();
-    let verify = format!("`firstbad verify {shown}` names all that is damaged");
+    let verify = format!(
+        "`firstbad verify {}` names all that is damaged",
+        shell_word(&shown)
+    );
     match error {
         StoreError::NotThere(_) => output::wrong_argument(
             &format!("there is no store in `{shown}`"),
@@ -169,6 +173,21 @@ pub(super) fn store_error(error: &StoreError, path: &Path) -> Stop {
     }
 }
 
+/// The head of a store's chain, as it is kept elsewhere.
+pub(super) fn head(store: &Store) -> String {
+    let chain = store.chain();
+    format!(
+        "head {} after {}",
+        chain.head(),
+        counted(chain.seals.len() as u64, "seal")
+    )
+}
+
+/// A time for people.
+pub(super) fn moment(time: i64) -> String {
+    value::format_timestamp(time).replace('T', " ")
+}
+
 /// The world failed, and what can be done.
 fn failed(message: &str, hint: &str) -> Stop {
     let _ = output::wrong_argument(message, Some(hint));
@@ -177,13 +196,7 @@ fn failed(message: &str, hint: &str) -> Stop {
 
 /// A position with its attributes, as reports show it; a source without a history has none.
 pub(super) fn at(history: &History, position: u32) -> At {
-    if history.origin == Origin::SingleState {
-        return At::default();
-    }
-    At {
-        commit: Some(position),
-        meta: history.meta(position).cloned().unwrap_or_default(),
-    }
+    crate::bisect::position(history, position)
 }
 
 /// Stops when a position lies in a gap: the state there is not known.

@@ -11,11 +11,11 @@ use super::{Stop, inputs, output};
 use crate::bisect::{self, BisectReport, Found, Range};
 use crate::change::Commit;
 use crate::diagnostic;
-use crate::judge::{Judge, Options, Prepared};
+use crate::judge::{Judge, Options, Prepared, takes_the_past};
 use crate::rule::Rule;
 use crate::source;
 use crate::state::History;
-use crate::store::{Store, StoreError};
+use crate::store::{Kept, Store, StoreError};
 use crate::verdict::{Outcome, Verdict};
 
 /// States of a store that were judged, and how many.
@@ -23,7 +23,8 @@ struct Search<'a> {
     asked: &'a Asked<'a>,
     store: &'a Store,
     directory: &'a Path,
-    judges: BTreeMap<Commit, Judge>,
+    /// Judges over stretches of the history, by their first and last positions.
+    judges: BTreeMap<(Commit, Commit), Judge>,
 }
 
 /// Between which states of a rule the first bad write lies: the last one that held, the first one that did not.
@@ -67,6 +68,7 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
     };
     let mut report = BisectReport {
         expired,
+        good: store.ledger().first,
         ..empty_report(asked, &history, &range)
     };
     let mut search = Search {
@@ -78,7 +80,7 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
     let bar = output::progress(prepared.len());
     for rule in prepared {
         bar.set_message(rule.rule.id.clone());
-        let found = search.rule(&judge, &rule, at)?;
+        let found = search.rule(&rule, at)?;
         enter(
             &mut report,
             found,
@@ -91,16 +93,21 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
 }
 
 impl Search<'_> {
-    fn rule(&mut self, judge: &Judge, rule: &Prepared, at: Commit) -> Result<Found, Stop> {
-        if rule.reads_the_past() {
+    fn rule(&mut self, prepared: &Prepared, at: Commit) -> Result<Found, Stop> {
+        let rule = &prepared.rule;
+        let is_state = Rule {
+            within_us: None,
+            ..rule.clone()
+        };
+        if takes_the_past(&is_state) || prepared.reads_what_was_recorded() {
             let reason = "--quick judges states; this rule is about what was written, or since when: leave --quick out";
-            return Ok(Found::unknown(&rule.rule, reason.into()));
+            return Ok(Found::unknown(rule, reason.into()));
         }
-        let outcome = self.outcome(judge, rule.clone(), at);
+        let outcome = self.state(rule, at)?;
         match outcome.verdict {
             Verdict::Unknown => {
                 let reason = outcome.reason.unwrap_or_default();
-                return Ok(Found::unknown(&rule.rule, reason));
+                return Ok(Found::unknown(rule, reason));
             }
             Verdict::Held => {
                 return Ok(Found {
@@ -108,16 +115,16 @@ impl Search<'_> {
                     violations: outcome.violations,
                     judged_states: 1,
                     sampled: Some(self.commits(self.store.ledger().first, at)),
-                    ..Found::of(&rule.rule)
+                    ..Found::of(rule)
                 });
             }
             Verdict::Violated => {}
         }
-        let window = match self.window(&rule.rule, at)? {
+        let window = match self.window(rule, at)? {
             Ok(window) => window,
-            Err(reason) => return Ok(Found::unknown(&rule.rule, reason)),
+            Err(reason) => return Ok(Found::unknown(rule, reason)),
         };
-        let mut found = self.between(&rule.rule, &window)?;
+        let mut found = self.between(rule, &window)?;
         found.violations = outcome.violations;
         found.judged_states += window.judged;
         let looked = self.commits(window.good, window.bad);
@@ -140,11 +147,15 @@ impl Search<'_> {
             .range(..at)
             .map(|(&at, _)| at)
             .collect();
-        // Everything below `low` held as far as is known, everything from `high` on did not.
+        // Steps back from the end, each twice as long, to a state that held: the stretch that is still open began after it.
         let (mut low, mut high, mut judged) = (0, positions.len(), 1);
+        let mut step = 1;
         while low < high {
-            // The first one is judged first: what was bad there has no first bad write.
-            let middle = if low == 0 { 0 } else { low + (high - low) / 2 };
+            let middle = match low {
+                0 => high.saturating_sub(step),
+                _ => low + (high - low) / 2,
+            };
+            step *= 2;
             let outcome = self.state(rule, positions[middle])?;
             judged += 1;
             match outcome.verdict {
@@ -161,15 +172,37 @@ impl Search<'_> {
         Ok(Ok(Window { good, bad, judged }))
     }
 
-    /// The verdict on the state of a snapshot.
+    /// The verdict at a position.
     fn state(&mut self, rule: &Rule, at: Commit) -> Result<Outcome, Stop> {
-        if !self.judges.contains_key(&at) {
-            let judge = self.judge(at, at)?;
-            self.judges.insert(at, judge);
+        let range = (self.base(rule, at), at);
+        if !self.judges.contains_key(&range) {
+            let judge = self.judge(range.0, at)?;
+            self.judges.insert(range, judge);
         }
-        let judge = &self.judges[&at];
+        let judge = &self.judges[&range];
         let prepared = self.prepared(judge, rule, at)?;
         Ok(self.outcome(judge, prepared, at))
+    }
+
+    /// The snapshot from which on the history decides about a position: with `within`, what was bad at that snapshot and is so still is
+    /// overdue.
+    fn base(&self, rule: &Rule, at: Commit) -> Commit {
+        let ledger = self.store.ledger();
+        let near = ledger.snapshots.range(..=at).next_back();
+        let Some(within) = rule.within_us else {
+            return near.map_or(ledger.first, |(&near, _)| near);
+        };
+        let now = near.and_then(|(_, kept)| kept.time);
+        let old = |kept: &&Kept| match (kept.time, now) {
+            (Some(time), Some(now)) => time <= now.saturating_sub(within),
+            _ => false,
+        };
+        let before = ledger.snapshots.range(..=at).map(|(_, kept)| kept);
+        before
+            .filter(old)
+            .map(|kept| kept.at)
+            .last()
+            .unwrap_or(ledger.first)
     }
 
     fn outcome(&self, judge: &Judge, rule: Prepared, at: Commit) -> Outcome {
@@ -198,10 +231,12 @@ impl Search<'_> {
 
     /// Judges every commit between two states.
     fn between(&self, rule: &Rule, window: &Window) -> Result<Found, Stop> {
-        let judge = self.judge(window.good, window.bad)?;
+        let first = self.base(rule, window.good);
+        let judge = self.judge(first, window.bad)?;
         let history: &History = judge.history();
         let range = Range {
-            good: window.good,
+            // What is bad there and was not overdue at the good state has healed by then.
+            good: first,
             bad: window.bad,
             now_us: self.asked.arguments.place.now,
             ..Range::default()

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::record::{Shape, now};
+use super::record::{Shape, last_time, now};
 use super::{Outcome, exit, inputs, output};
 use crate::config::Config;
 use crate::escape::terminal;
-use crate::report::{counted, grouped, sized};
+use crate::report::{counted, sized, table};
 use crate::schema::value::format_timestamp;
 use crate::store::verify::Verified;
-use crate::store::{Covered, Store, StoreError, Usage};
+use crate::store::{Covered, Kind, Store, StoreError, Usage};
+
+/// Columns of the names of lines.
+const LABEL: usize = 10;
 
 /// Arguments of `firstbad status`
 #[derive(Debug, Args)]
@@ -59,7 +62,7 @@ pub(super) fn run(arguments: &StatusArgs, config: &Config) -> Outcome {
         store,
     };
     match arguments.format {
-        Shape::Text => output::print(&status.text()),
+        Shape::Text => output::print(&status.text(output::width())),
         Shape::Json => output::print(&format!("{}\n", status.json())),
     }
     Ok(exit::HELD)
@@ -83,13 +86,6 @@ impl Status {
         covered.into_iter().filter(|part| !part.seen).collect()
     }
 
-    /// The time of the last commit that has one.
-    fn last_commit(&self) -> Option<i64> {
-        let ledger = self.store.ledger();
-        let segments = ledger.segments.values().rev().find_map(|one| one.time_to);
-        segments.max(ledger.snapshots.values().rev().find_map(|one| one.time))
-    }
-
     /// How many seals the last verification has not seen; None where there was none, or the chain is another one.
     fn since_verified(&self) -> Option<u64> {
         let head = self.verified.as_ref()?.head?;
@@ -98,142 +94,154 @@ impl Status {
         Some((seals.len() - at - 1) as u64)
     }
 
-    /// The four questions of a disaster plan, each with what is known and whether it is enough.
+    /// The four questions of a disaster plan, each with what is known and what is not.
     fn questions(&self) -> [(&'static str, String); 4] {
-        let gaps = self.gaps().len();
-        let coverage = match gaps {
+        let coverage = match self.gaps().len() as u64 {
             0 => "no gap".to_owned(),
-            gaps => counted(gaps as u64, "gap"),
+            gaps => counted(gaps, "gap"),
         };
         let stable = match (&self.verified, self.since_verified()) {
-            (Some(verified), _) if verified.damage > 0 => {
-                format!(
-                    "no: the last verification found {}",
-                    counted(verified.damage, "damage")
-                )
-            }
+            (Some(verified), _) if verified.damage > 0 => format!(
+                "no: the last verification found {}",
+                counted(verified.damage, "damaged place")
+            ),
             (Some(_), Some(0)) => format!("the store is intact; {coverage}; incidents: not known"),
             (Some(_), Some(seals)) => format!(
                 "it was intact {} ago; {coverage}; incidents: not known",
                 counted(seals, "seal")
             ),
-            _ => {
+            (Some(_), None) => format!(
+                "not known: the store was set back or replaced since it was verified; {coverage}; incidents: not known"
+            ),
+            (None, _) => {
                 format!("not known: the store was never verified; {coverage}; incidents: not known")
             }
         };
         let secure = match self.open_to {
-            Some((_, true)) => "no: others may write to its directory".to_owned(),
-            Some((true, _)) => "others may read its directory; encryption: not known".to_owned(),
-            Some(_) => "only its owner may read and write it; encryption: not known".to_owned(),
-            None => "not known".to_owned(),
+            Some((_, true)) => "no: others may write to its directory",
+            Some((true, _)) => "others may read its directory; encryption: not known",
+            Some(_) => "only its owner may read and write it; encryption: not known",
+            None => "not known",
         };
         let ledger = self.store.ledger();
         let backed_up = format!(
-            "every position from #{} to #{} can be restored from {}; a second copy: not known; a restore that was tried: not known",
-            ledger.first,
-            ledger.head(),
+            "{} can be restored, from {}; a second copy: not known; a restore that was tried: not known",
+            range(ledger.first, ledger.head()),
             counted(ledger.snapshots.len() as u64, "snapshot"),
         );
         [
             ("stable", stable),
             ("performant", "not known: nothing is watched".to_owned()),
-            ("secure", secure),
+            ("secure", secure.to_owned()),
             ("backed up", backed_up),
         ]
     }
 
-    fn text(&self) -> String {
-        let (store, ledger) = (&self.store, self.store.ledger());
-        let format = store.format();
-        let mut lines: Vec<(&str, String)> = vec![(
-            "source",
-            format!(
-                "{}, since {}",
-                terminal(&format.source),
-                format_timestamp(format.created)
-            ),
-        )];
+    /// Which commits were seen, and which were not.
+    fn coverage(&self) -> Vec<(&'static str, String)> {
+        let ledger = self.store.ledger();
+        let mut lines = Vec::new();
         for part in ledger.coverage() {
             let lsn = match (&part.lsn_from, &part.lsn_to) {
-                (Some(from), Some(to)) => format!(" ({} to {})", terminal(from), terminal(to)),
+                (Some(from), Some(to)) if from == to => format!(", lsn {}", terminal(from)),
+                (Some(from), Some(to)) => {
+                    format!(", lsn {} to {}", terminal(from), terminal(to))
+                }
                 _ => String::new(),
             };
-            let how = if part.seen {
-                "every commit was seen"
-            } else {
-                "a gap: only the state after it"
-            };
-            lines.push((
-                "covered",
-                format!("#{} to #{}{lsn}: {how}", part.from, part.to),
-            ));
+            let (from, to) = (part.from, part.to);
+            match (self.store.format().kind, part.seen) {
+                (Kind::Changes, true) => {
+                    lines.push(("covered", format!("{}, every commit{lsn}", range(from, to))));
+                }
+                (Kind::Snapshots, true) => {
+                    lines.push(("covered", format!("{}, each a snapshot", range(from, to))));
+                }
+                (_, false) if from == to => {
+                    lines.push((
+                        "gap",
+                        format!("#{to}: only the state after it was seen{lsn}"),
+                    ));
+                }
+                (_, false) => lines.push((
+                    "gap",
+                    format!(
+                        "{} not seen; then the state at #{to}{lsn}",
+                        range(from, to - 1)
+                    ),
+                )),
+            }
         }
-        if ledger.segments.is_empty() {
-            lines.push((
-                "covered",
-                format!("the state at #{}, no changes", ledger.head()),
-            ));
+        if lines.is_empty() && !ledger.snapshots.is_empty() {
+            let text = format!("the state at #{}, no changes yet", ledger.head());
+            lines.push(("covered", text));
         }
-        let last = self
-            .last_commit()
-            .map_or("of no known time".to_owned(), format_timestamp);
+        lines
+    }
+
+    /// What is known of the last verification.
+    fn verification(&self) -> String {
+        let Some(verified) = &self.verified else {
+            return "never".to_owned();
+        };
+        let found = match (verified.damage, self.since_verified()) {
+            (0, Some(0)) => "intact".to_owned(),
+            (0, Some(seals)) => format!("intact; {} since", counted(seals, "seal")),
+            (0, None) => "intact, but it was another chain".to_owned(),
+            (damage, _) => counted(damage, "damaged place"),
+        };
+        let quick = if verified.proved { "" } else { " (bytes only)" };
+        format!("{}: {found}{quick}", ago(self.now, verified.time))
+    }
+
+    fn size(&self) -> String {
+        let (usage, ledger) = (&self.usage, self.store.ledger());
+        format!(
+            "{}: {} in {} of {}; {} in {} of {}",
+            sized(usage.segments_bytes + usage.snapshots_bytes),
+            counted(usage.changes, "change"),
+            counted(ledger.segments.len() as u64, "segment"),
+            sized(usage.segments_bytes),
+            counted(ledger.snapshots.len() as u64, "snapshot"),
+            counted(usage.chunks, "chunk"),
+            sized(usage.snapshots_bytes),
+        )
+    }
+
+    fn text(&self, width: usize) -> String {
+        let ledger = self.store.ledger();
+        let format = self.store.format();
+        let begun = inputs::moment(format.created);
+        let mut lines = vec![(
+            "source",
+            format!("{}, since {begun}", terminal(&format.source)),
+        )];
+        lines.push(("positions", range(ledger.first, ledger.head())));
+        lines.extend(self.coverage());
+        let last = match last_time(&self.store) {
+            Some(time) => format!("the last commit is of {}; ", inputs::moment(time)),
+            None => String::new(),
+        };
         let sealed = ledger
             .sealed
             .map_or("never".to_owned(), |time| ago(self.now, time));
-        lines.push((
-            "fresh",
-            format!("the last commit is {last}; sealed {sealed}"),
-        ));
-        let usage = &self.usage;
-        lines.push((
-            "size",
-            format!(
-                "{}: {} of {} in {}, {} of {} in {}",
-                sized(usage.segments_bytes + usage.snapshots_bytes),
-                counted(usage.changes, "change"),
-                sized(usage.segments_bytes),
-                counted(ledger.segments.len() as u64, "segment"),
-                counted(ledger.snapshots.len() as u64, "snapshot"),
-                sized(usage.snapshots_bytes),
-                counted(usage.chunks, "chunk"),
-            ),
-        ));
-        let verified = match &self.verified {
-            None => "never".to_owned(),
-            Some(verified) => format!(
-                "{}{}",
-                ago(self.now, verified.time),
-                match (verified.damage, self.since_verified()) {
-                    (0, Some(0)) => ": intact".to_owned(),
-                    (0, Some(seals)) => format!(": intact; {} since", counted(seals, "seal")),
-                    (0, None) => ": intact, but of another chain".to_owned(),
-                    (damage, _) => format!(": {}", counted(damage, "damage")),
-                }
-            ),
-        };
-        lines.push(("verified", verified));
+        lines.push(("fresh", format!("{last}sealed {sealed}")));
+        lines.push(("size", self.size()));
+        lines.push(("verified", self.verification()));
         if let Some(writer) = &self.writer {
             lines.push(("writer", terminal(writer)));
         }
-        let seals = grouped(store.chain().seals.len() as u64);
-        lines.push((
-            "head",
-            format!("{} after {seals} seals", store.chain().head()),
-        ));
-        let width =
-            |lines: &[(&str, String)]| lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let show = |lines: &[(&str, String)], most: usize| -> String {
-            let line = |(name, text): &(&str, String)| format!("  {name:most$}  {text}\n");
-            lines.iter().map(line).collect()
+        let mut out = format!("{}\n", terminal(&self.shown));
+        let show = |out: &mut String, lines: &[(&str, String)]| {
+            for (name, text) in lines {
+                out.push_str(&labelled(name, text, width));
+            }
         };
-        let questions = self.questions();
-        let most = width(&lines).max(width(&questions));
-        format!(
-            "{}\n{}\n{}",
-            terminal(&self.shown),
-            show(&lines, most),
-            show(&questions, most)
-        )
+        show(&mut out, &lines);
+        out += &format!("  {:LABEL$}  {}\n", "chain", inputs::head(&self.store));
+        out.push('\n');
+        show(&mut out, &self.questions());
+        out
     }
 
     fn json(&self) -> Value {
@@ -259,7 +267,7 @@ impl Status {
             "first": ledger.first,
             "at": ledger.head(),
             "covered": ledger.coverage(),
-            "last_commit": self.last_commit().map(format_timestamp),
+            "last_commit": last_time(&self.store).map(format_timestamp),
             "sealed": ledger.sealed.map(format_timestamp),
             "segments": {"count": ledger.segments.len(), "bytes": self.usage.segments_bytes, "changes": self.usage.changes},
             "snapshots": {"count": ledger.snapshots.len(), "bytes": self.usage.snapshots_bytes, "chunks": self.usage.chunks,
@@ -271,6 +279,26 @@ impl Status {
             "questions": questions,
         })
     }
+}
+
+/// Positions in words.
+fn range(from: u32, to: u32) -> String {
+    match from == to {
+        true => format!("#{from}"),
+        false => format!("#{from} to #{to}"),
+    }
+}
+
+/// A text behind its name, in lines of the width.
+fn labelled(name: &str, text: &str, width: usize) -> String {
+    let indent = LABEL + 4;
+    let lines = table::wrap(text, width.saturating_sub(indent));
+    let mut out = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        let name = if at == 0 { name } else { "" };
+        out += &format!("  {name:LABEL$}  {line}\n");
+    }
+    out
 }
 
 /// How long ago something was, in the largest unit that fits.

@@ -86,10 +86,6 @@ fn side(side: &Side<'_>) -> String {
     if let Some(position) = position(side.at) {
         shown.push_str(&format!(" at {position}"));
     }
-    let first = side.history.first_snapshot.as_deref();
-    if let (Some(0), Some(first)) = (side.at.commit, first) {
-        shown.push_str(&format!(", snapshot {}", escape::terminal(first)));
-    }
     shown
 }
 

@@ -106,14 +106,16 @@ impl Prepared {
 
     /// Whether judging it at a position takes more than the state there: changes, or since when a violation is one.
     pub fn reads_the_past(&self) -> bool {
-        let past = |read: &engine::Read| {
+        takes_the_past(&self.rule) || self.reads_what_was_recorded()
+    }
+
+    /// Whether its query reads changes, or other positions.
+    pub fn reads_what_was_recorded(&self) -> bool {
+        let recorded = |read: &engine::Read| {
             read.catalog.is_some() || catalog::RECORDED.contains(&read.schema.as_str())
         };
-        takes_the_past(&self.rule)
-            || self
-                .planned
-                .iter()
-                .any(|planned| planned.reads.iter().any(past))
+        let mut planned = self.planned.iter();
+        planned.any(|planned| planned.reads.iter().any(recorded))
     }
 
     /// The key columns; empty for rules about a whole table.

@@ -370,8 +370,12 @@ fn verdict_counts(report: &CheckReport) -> String {
 /// The position as people read it: `#1934, 2026-03-14 09:12:44Z`; None where the source has no history.
 pub(crate) fn position(at: &At) -> Option<String> {
     let mut out = format!("#{}", at.commit?);
-    if let Some(snapshot) = &at.meta.snapshot {
-        let _ = write!(out, ", snapshot {}", shown_cut(snapshot, 60));
+    match &at.meta.snapshot {
+        Some(snapshot) if *snapshot == out => out.push_str(", a snapshot"),
+        Some(snapshot) => {
+            let _ = write!(out, ", snapshot {}", shown_cut(snapshot, 60));
+        }
+        None => {}
     }
     if let Some(time) = at.time_text() {
         let _ = write!(out, ", {}", time.replace('T', " "));

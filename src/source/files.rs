@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::tabular::{self, Format};
+use super::tabular::{self, Format, Part};
 use super::{Kind, SourceError};
 use crate::change::{Cell, TransactionMeta};
 use crate::diagnostic::{Diagnostic, any_error, nearest};
@@ -218,8 +218,12 @@ fn load(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), SourceError> {
     let declared = history.schema.tables[table].clone();
-    let found = tabular::read_rows(file, &declared, &mut |origin, cells| {
-        history.load(table, &cells).map_err(|error| {
+    let found = tabular::read_parts(file, &declared, &mut |part| {
+        let (origin, loaded) = match part {
+            Part::Row(origin, cells) => (origin, history.load(table, &cells)),
+            Part::Rows(origin, rows) => (origin, history.tables[table].load_stored(&rows)),
+        };
+        loaded.map_err(|error| {
             Diagnostic::at(
                 file,
                 origin.line,

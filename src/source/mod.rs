@@ -177,7 +177,7 @@ fn open_as(
 
 /// Opens a store with all that it holds, or what some positions need.
 fn open_store(path: &Path, around: Option<Around<'_>>) -> Result<Opened, SourceError> {
-    let history = Store::open(path).and_then(|store| match around {
+    let history = Store::reading(path, |store| match around {
         Some((positions, now_us)) => store.history_around(positions, now_us),
         None => store.history(),
     });

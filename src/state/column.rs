@@ -19,8 +19,8 @@ use crate::schema::DataType;
 use crate::schema::value::canonical_json;
 pub(super) use arrow::arrow_type;
 use arrow::list_to_arrow;
-pub(in crate::state) use store::{Slot, capacity};
 use store::{Decimals, Ints, Slots, Texts};
+pub(in crate::state) use store::{Slot, capacity};
 
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;

@@ -18,6 +18,9 @@ use super::versions::TableVersions;
 use crate::change::Commit;
 use crate::schema::{Table, TableName};
 
+/// The fewest rows for which another core is worth its while.
+const SHARE_ROWS: usize = 64 << 10;
+
 const STATE: &str = "firstbad 2026-03 fingerprint of a state, version 2";
 
 /// What a table or a state holds, in 32 bytes; shown as 64 hexadecimal digits.
@@ -134,7 +137,28 @@ impl TableVersions {
         tree.of_table(table)
     }
 
+    /// The keys of rows, on all cores where they are many.
     fn keys(&self, table: &Table, rows: &[u32]) -> Keys {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = rows.len().div_ceil(cores).max(SHARE_ROWS);
+        if rows.len() <= share {
+            return self.keys_of(table, rows);
+        }
+        std::thread::scope(|scope| {
+            let shares = rows.chunks(share);
+            let workers: Vec<_> = shares
+                .map(|share| scope.spawn(|| self.keys_of(table, share)))
+                .collect();
+            let mut keys = Keys::default();
+            for worker in workers {
+                let part = worker.join();
+                keys.append(&part.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            keys
+        })
+    }
+
+    fn keys_of(&self, table: &Table, rows: &[u32]) -> Keys {
         let mut keys = Keys::default();
         let identity = identity(table);
         for piece in self.pieces(rows) {

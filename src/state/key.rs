@@ -73,6 +73,13 @@ impl Keys {
         }
     }
 
+    /// Adds keys behind the others.
+    pub(super) fn append(&mut self, other: &Keys) {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()

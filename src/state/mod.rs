@@ -13,9 +13,9 @@ mod column;
 mod effects;
 mod event;
 mod fingerprint;
-mod key;
 mod gaps;
 mod in_place;
+mod key;
 mod lifetimes;
 mod live;
 mod memory;
@@ -32,9 +32,9 @@ mod written;
 
 pub use column::TooWide;
 pub use fingerprint::{Fingerprint, of_state};
-pub use key::{Keys, sorted};
 pub use gaps::Gap;
 pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order};
+pub use key::{Keys, sorted};
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
 pub use relation::{Relation, Rows};
@@ -101,7 +101,10 @@ impl History {
         partial_start: bool,
         first: Commit,
     ) -> Self {
-        assert!(first < Commit::MAX, "readers see to it that a commit can follow");
+        assert!(
+            first < Commit::MAX,
+            "readers see to it that a commit can follow"
+        );
         let tables = schema
             .tables
             .iter()
@@ -125,6 +128,24 @@ impl History {
     /// Adds a row of the first state; `cells` in the table's column order.
     pub fn load(&mut self, table: usize, cells: &[Cell]) -> Result<(), TooWide> {
         self.tables[table].load(cells)
+    }
+
+    /// Gets ready for changes after rows were loaded by the batch: on all cores, which the first changes would do on one.
+    pub fn settle(&mut self) {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut tables: Vec<&mut TableVersions> = self.tables.iter_mut().collect();
+        tables.sort_by_key(|table| table.version_count());
+        let tables = std::sync::Mutex::new(tables);
+        let next = || tables.lock().expect("no holder panics").pop();
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while let Some(table) = next() {
+                        table.settle();
+                    }
+                });
+            }
+        });
     }
 
     /// Applies the next transaction.

@@ -288,7 +288,9 @@ impl History {
     pub fn transactions_rows(&self, range: &RangeInclusive<Commit>) -> RecordBatch {
         let end = self.commits_until(*range.end());
         let start = range.start().checked_sub(1);
-        let start = start.map_or(0, |before| self.commits_until(before)).min(end);
+        let start = start
+            .map_or(0, |before| self.commits_until(before))
+            .min(end);
         let metas = &self.transactions[start..end];
         let word = |key: &'static str| {
             metas.iter().map(move |meta| {

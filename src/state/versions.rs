@@ -5,8 +5,10 @@
 //! the history can be asked for at any time.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::ops::{Range, RangeInclusive};
+
+use hashbrown::DefaultHashBuilder;
 
 use super::column::{ColumnVersions, NO_ROW, TooWide};
 use super::event::Event;
@@ -56,7 +58,7 @@ pub struct TableVersions {
     pub(super) live: Live,
     /// Rows of a snapshot that are alive and not among `live` yet, the last ones of all: who only reads states needs no index.
     pub(super) waiting: Range<u32>,
-    pub(super) hasher: RandomState,
+    pub(super) hasher: DefaultHashBuilder,
     /// True when the history began without a snapshot: rows may exist that were not seen yet.
     pub(super) partial_start: bool,
     /// Whether versions are numbered in the order of their births.
@@ -85,7 +87,7 @@ impl TableVersions {
             identity,
             live: Live::default(),
             waiting: 0..0,
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             partial_start,
             in_order: true,
             seen: HashSet::new(),
@@ -457,7 +459,7 @@ impl TableVersions {
     }
 
     /// Enters the rows that wait for it.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         if waiting.is_empty() {
             return;
@@ -589,7 +591,7 @@ pub(super) fn same_identity(
 pub(super) fn hash_row(
     columns: &[ColumnVersions],
     identity: &[usize],
-    hasher: &RandomState,
+    hasher: &DefaultHashBuilder,
     row: u32,
 ) -> u64 {
     let mut state = hasher.build_hasher();

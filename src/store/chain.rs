@@ -23,6 +23,21 @@ const NOTHING: [u8; 32] = [0; 32];
 /// How many bytes of a file a block has: where a byte is wrong is told by blocks.
 pub const BLOCK_BYTES: usize = 64 << 10;
 
+/// Bytes whose hash was compared with the sealed one. Only [`Sealed::vouch`] makes them, and what reads files takes nothing else: so no
+/// reader of Parquet or JSON ever sees other bytes.
+#[derive(Debug)]
+pub(super) struct Vouched(Vec<u8>);
+
+impl Vouched {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
 /// A file that a seal vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +61,15 @@ impl Sealed {
             bytes: bytes.len() as u64,
             blake3: Hash::of(bytes),
             blocks: blocks_of(bytes),
+        }
+    }
+
+    /// These bytes, when they are the ones that were sealed; else they are given back.
+    pub(super) fn vouch(&self, bytes: Vec<u8>) -> Result<Vouched, Vec<u8>> {
+        if self.holds(&bytes) {
+            Ok(Vouched(bytes))
+        } else {
+            Err(bytes)
         }
     }
 
@@ -185,11 +209,11 @@ pub struct Chain {
 pub struct Broken {
     /// Offset of the first byte.
     pub from: u64,
-    /// Offset behind the last byte of the line.
+    /// Offset behind the last byte of the line; where no whole line follows it, behind the last byte of the file.
     pub to: u64,
     /// What is wrong.
     pub problem: &'static str,
-    /// Whether lines follow it: then it cannot be the unfinished end of a write.
+    /// Whether whole lines follow it: then it cannot be the unfinished end of a write.
     pub inside: bool,
 }
 
@@ -213,11 +237,13 @@ impl Chain {
                     chain.whole = to as u64;
                 }
                 Err(problem) => {
+                    let mut later = bytes[to..].split(|&byte| byte == b'\n');
+                    let inside = later.any(|line| body(line).is_ok());
                     chain.broken = Some(Broken {
                         from: from as u64,
-                        to: to as u64,
+                        to: if inside { to } else { bytes.len() } as u64,
                         problem,
-                        inside: to < bytes.len(),
+                        inside,
                     });
                     break;
                 }
@@ -227,17 +253,7 @@ impl Chain {
     }
 
     fn next(&self, line: &[u8]) -> Result<(Seal, Hash), &'static str> {
-        let body = line.len().checked_sub(TAIL_BYTES);
-        let (body, tail) = line.split_at(body.ok_or("the line is not a seal")?);
-        let digits = std::str::from_utf8(tail)
-            .ok()
-            .and_then(|tail| tail.strip_prefix(HASH_KEY)?.strip_suffix("\"}"));
-        let hash = digits
-            .and_then(Hash::parse)
-            .ok_or("the line does not end with a hash")?;
-        if Hash::derived(CONTEXT, body) != hash {
-            return Err("the line is not the one that was sealed");
-        }
+        let (body, hash) = body(line)?;
         let mut text = body.to_vec();
         text.push(b'}');
         let seal: Seal = serde_json::from_slice(&text).map_err(|_| "the line is not a seal")?;
@@ -251,6 +267,23 @@ impl Chain {
     pub fn head(&self) -> Hash {
         let last = self.seals.last();
         last.map_or(Hash::from(NOTHING), |(_, hash, _)| *hash)
+    }
+}
+
+/// What stands before the hash of a line, and the hash, which is right.
+fn body(line: &[u8]) -> Result<(&[u8], Hash), &'static str> {
+    let body = line.len().checked_sub(TAIL_BYTES);
+    let (body, tail) = line.split_at(body.ok_or("the line is not a seal")?);
+    let digits = std::str::from_utf8(tail)
+        .ok()
+        .and_then(|tail| tail.strip_prefix(HASH_KEY)?.strip_suffix("\"}"));
+    let hash = digits
+        .and_then(Hash::parse)
+        .ok_or("the line does not end with a hash")?;
+    if Hash::derived(CONTEXT, body) == hash {
+        Ok((body, hash))
+    } else {
+        Err("the line is not the one that was sealed")
     }
 }
 

@@ -94,11 +94,6 @@ impl Format {
 
     /// Reads the file. A newer version is told from a damaged file: it says so itself.
     pub(super) fn parse(bytes: &[u8]) -> Result<Format, StoreError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: String,
-            version: u64,
-        }
         let damaged = || {
             let range = (0, bytes.len() as u64);
             StoreError::damaged(
@@ -108,19 +103,27 @@ impl Format {
                 "the whole store",
             )
         };
-        let said: Version = serde_json::from_slice(bytes).map_err(|_| damaged())?;
-        if said.format != NAME {
-            return Err(damaged());
-        }
-        if said.version > VERSION {
-            return Err(StoreError::Newer {
-                found: said.version,
-                known: VERSION,
-            });
+        if let Some(newer) = Format::newer(bytes) {
+            return Err(newer);
         }
         let format: Format = serde_json::from_slice(bytes).map_err(|_| damaged())?;
-        let sound = format.schema.tables.iter().all(is_sound);
+        let sound = format.format == NAME && format.schema.tables.iter().all(is_sound);
         if sound { Ok(format) } else { Err(damaged()) }
+    }
+
+    /// The refusal of a file that says that it is of a later version.
+    pub(super) fn newer(bytes: &[u8]) -> Option<StoreError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: String,
+            version: u64,
+        }
+        let said: Version = serde_json::from_slice(bytes).ok()?;
+        let is_newer = said.format == NAME && said.version > VERSION;
+        is_newer.then_some(StoreError::Newer {
+            found: said.version,
+            known: VERSION,
+        })
     }
 }
 

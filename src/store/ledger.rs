@@ -163,6 +163,23 @@ impl Ledger {
         covered
     }
 
+    /// Whether a file that no seal names looks like one that was sealed after the end of the chain.
+    pub(super) fn is_later(&self, path: &str) -> bool {
+        let mut parts = path.split('/');
+        let number = |text: &str| text.parse::<Commit>().ok();
+        match (parts.next(), parts.next()) {
+            (Some(SEGMENTS), Some(range)) => {
+                let from = range.split_once('-').and_then(|(from, _)| number(from));
+                from.is_some_and(|from| from > self.head())
+            }
+            (Some(SNAPSHOTS), Some(name)) => {
+                let at = name.strip_suffix(".json").and_then(number);
+                at.is_some_and(|at| at >= self.head())
+            }
+            _ => false,
+        }
+    }
+
     /// What a file holds, in words.
     pub fn affects(&self, path: &str) -> String {
         let mut parts = path.split('/');

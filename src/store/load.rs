@@ -51,6 +51,9 @@ impl Store {
             ));
         };
         let mut history = self.base(base)?;
+        if base < *range.end() {
+            history.settle();
+        }
         self.replay(&mut history, base, *range.end())?;
         history.shrink();
         Ok(history)
@@ -109,7 +112,7 @@ impl Store {
             .ledger()
             .segments
             .values()
-            .filter(|stretch| stretch.to > from && stretch.from <= to)
+            .filter(|stretch| from < to && stretch.to > from && stretch.from <= to)
             .collect();
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(WAITING);

@@ -36,6 +36,8 @@ mod tidy;
 pub mod verify;
 mod writer;
 
+use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,12 +51,16 @@ pub use record::{Recorded, Sealing};
 pub use tidy::{Dropped, Retention, Usage};
 pub use writer::Writer;
 
-use chain::CHAIN_BYTES_MAX;
+use chain::{CHAIN_BYTES_MAX, Vouched};
 use disk::{Disk, Local};
-use format::{FORMAT_BYTES_MAX, SEGMENTS, SNAPSHOTS, unsealed};
+use format::{FORMAT_BYTES_MAX, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
 
 /// How often a store that changes while it is read is read again.
 const READS_MAX: usize = 5;
+/// Said of a file that is not there.
+const MISSING: &str = "the file is missing";
+/// Said of a file with another hash than the sealed one.
+const NOT_SEALED: &str = "the bytes are not those that were sealed";
 
 /// A store that is being read.
 #[derive(Clone, Debug)]
@@ -83,6 +89,23 @@ impl Store {
         Store::on(Arc::new(Local::new(directory)))
     }
 
+    /// Opens the store in a directory and reads from it: once more where a writer removed what was to be read.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and `read`; [`StoreError::Changing`].
+    pub fn reading<T>(
+        directory: &Path,
+        read: impl Fn(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        for _ in 1..READS_MAX {
+            match Store::open(directory).and_then(|store| read(&store)) {
+                Err(StoreError::Changing) => {}
+                result => return result,
+            }
+        }
+        Store::open(directory).and_then(|store| read(&store))
+    }
+
     /// Opens the store on a disk for reading.
     ///
     /// # Errors
@@ -96,7 +119,7 @@ impl Store {
             };
             // A writer may have sealed something meanwhile.
             let again = Store::read(Arc::clone(&disk))?;
-            if again.chain.whole == store.chain.whole {
+            if again.chain.whole == store.chain.whole && again.chain.broken == store.chain.broken {
                 return Err(wrong);
             }
             store = again;
@@ -107,34 +130,9 @@ impl Store {
     /// Reads what the store is and its chain; its files are not looked at.
     fn read(disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
         let chain = read_chain(disk.as_ref())?;
+        let format = read_format(disk.as_ref(), &chain)?;
         if let Some(broken) = chain.broken.as_ref().filter(|broken| broken.inside) {
-            let range = (broken.from, broken.to);
-            let affects = "everything that was sealed from there on";
-            return Err(StoreError::damaged(CHAIN, range, broken.problem, affects));
-        }
-        let Some(sealed) = first_file(&chain) else {
-            let range = (0, chain.whole);
-            return Err(StoreError::damaged(
-                CHAIN,
-                range,
-                "the chain does not begin with the store's format",
-                "the whole store",
-            ));
-        };
-        let read = |path: &str| disk.read(path, FORMAT_BYTES_MAX);
-        let bytes = read(FORMAT)
-            .or_else(|_| read(&unsealed(FORMAT)))
-            .map_err(|error| missing_or(error, sealed, "the whole store"))?;
-        let format = Format::parse(&bytes)?;
-        if !sealed.holds(&bytes) {
-            let range = sealed.differs_in(&bytes);
-            let problem = "the bytes are not those that were sealed";
-            return Err(StoreError::damaged(
-                FORMAT,
-                range,
-                problem,
-                "the whole store",
-            ));
+            return Err(broken_chain(broken));
         }
         let ledger = Ledger::of(&chain);
         Ok(Store {
@@ -145,8 +143,20 @@ impl Store {
         })
     }
 
-    /// Segments and snapshots that are there without a seal, or missing in spite of one: names only, nothing is read.
+    /// Segments and snapshots that are there without a seal; where the chain ends in a line that is not whole, also what is missing in
+    /// spite of a seal. Names only, nothing is read.
     fn wrong_names(&self) -> Result<Option<StoreError>, StoreError> {
+        let stray = self.stray()?;
+        let Some(broken) = &self.chain.broken else {
+            return Ok(stray.map(|(path, bytes)| self.unsealed_file(&path, bytes)));
+        };
+        // The unfinished end of a write leaves nothing of its own in the places of sealed files, and takes nothing from them.
+        let is_whole = stray.is_none() && self.missing()?.is_none();
+        Ok((!is_whole).then(|| broken_chain(broken)))
+    }
+
+    /// A segment or snapshot that no seal names, and its length.
+    fn stray(&self) -> Result<Option<(String, u64)>, StoreError> {
         for place in [SEGMENTS, SNAPSHOTS] {
             let entries = self
                 .disk
@@ -168,16 +178,40 @@ impl Store {
                     Ok(entry.is_directory && inside.is_empty())
                 };
                 if !known && !is_empty()? {
-                    return Ok(Some(StoreError::damaged(
-                        path.as_str(),
-                        (0, entry.bytes),
-                        "no seal names this",
-                        "whatever was sealed after the end of the chain",
-                    )));
+                    return Ok(Some((path, entry.bytes)));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// What a file says that no seal names: somebody put it there, or the chain lost its end.
+    fn unsealed_file(&self, path: &str, bytes: u64) -> StoreError {
+        if self.ledger.is_later(path) {
+            let end = (self.chain.whole, self.chain.whole);
+            let problem = format!("seals are missing at its end: `{path}` was sealed later");
+            return StoreError::damaged(CHAIN, end, problem, "everything that was sealed since");
+        }
+        let affects = "nothing that was sealed";
+        StoreError::damaged(path, (0, bytes), "no seal names this", affects)
+    }
+
+    /// The first sealed file that is neither at its place nor on its way there.
+    fn missing(&self) -> Result<Option<&Sealed>, StoreError> {
+        let mut found = Vec::new();
+        for place in [SEGMENTS, SNAPSHOTS, UNSEALED] {
+            writer::files_below(self.disk.as_ref(), place, &mut found)?;
+        }
+        let found: HashSet<&str> = found
+            .iter()
+            .map(|(path, _)| path.strip_prefix("unsealed/").unwrap_or(path))
+            .collect();
+        let is_missing = |live: &&Live| {
+            let path = live.sealed.path.as_str();
+            path != FORMAT && !found.contains(path)
+        };
+        let missing = self.ledger.files.values().find(is_missing);
+        Ok(missing.map(|live| &live.sealed))
     }
 
     /// What the store is.
@@ -203,55 +237,108 @@ impl Store {
     /// The bytes of a sealed file, after their hash was compared.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when they are other bytes or missing.
-    pub fn fetch(&self, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
+    /// [`StoreError::Damaged`] when they are other bytes or missing; [`StoreError::Changing`] when a writer removed the file since the
+    /// store was opened.
+    fn fetch(&self, sealed: &Sealed) -> Result<Vouched, StoreError> {
         self.fetch_for(sealed, &self.ledger.affects(&sealed.path))
     }
 
-    fn fetch_for(&self, sealed: &Sealed, affects: &str) -> Result<Vec<u8>, StoreError> {
-        let read = |path: &str| self.disk.read(path, sealed.bytes);
-        let bytes = match read(&sealed.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Sealed, and on its way.
-                read(&unsealed(&sealed.path)).or_else(|_| read(&sealed.path))
+    fn fetch_for(&self, sealed: &Sealed, affects: &str) -> Result<Vouched, StoreError> {
+        let bytes = match read_file(self.disk.as_ref(), &sealed.path, sealed.bytes) {
+            Err(error) if is_missing(&error) && self.has_let_go()? => {
+                return Err(StoreError::Changing);
             }
-            read => read,
+            read => read.map_err(|error| missing_or(error, sealed, affects))?,
         };
-        let bytes = bytes.map_err(|error| missing_or(error, sealed, affects))?;
-        if sealed.holds(&bytes) {
-            return Ok(bytes);
-        }
-        let range = sealed.differs_in(&bytes);
-        let problem = "the bytes are not those that were sealed";
-        Err(StoreError::damaged(
-            sealed.path.as_str(),
-            range,
-            problem,
-            affects,
-        ))
+        sealed.vouch(bytes).map_err(|bytes| {
+            let range = sealed.differs_in(&bytes);
+            StoreError::damaged(sealed.path.as_str(), range, NOT_SEALED, affects)
+        })
     }
+
+    /// Whether files were removed since the chain was read.
+    fn has_let_go(&self) -> Result<bool, StoreError> {
+        let now = read_chain(self.disk.as_ref())?;
+        let known = self.chain.seals.len();
+        let later = now.seals.get(known..).unwrap_or_default();
+        let same = known == 0
+            || now
+                .seals
+                .get(known - 1)
+                .is_some_and(|(_, hash, _)| *hash == self.chain.head());
+        Ok(same && later.iter().any(|(seal, _, _)| !seal.removed.is_empty()))
+    }
+}
+
+/// The first so many bytes of a sealed file, and one more when there are more: at its place or, while it moves, where it waits for that.
+fn read_file(disk: &dyn Disk, path: &str, most: u64) -> std::io::Result<Vec<u8>> {
+    let gone = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+    match disk.read(path, most) {
+        Err(error) if gone(&error) => match disk.read(&unsealed(path), most) {
+            // It may have moved between the two.
+            Err(error) if gone(&error) => disk.read(path, most),
+            read => read,
+        },
+        read => read,
+    }
+}
+
+/// Whether there is no such file; a directory in its place, or a file in place of its directory, is none.
+fn is_missing(error: &std::io::Error) -> bool {
+    use ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | IsADirectory | NotADirectory)
 }
 
 /// A file that is not there is damage; other errors are the system's.
 fn missing_or(error: std::io::Error, sealed: &Sealed, affects: &str) -> StoreError {
-    if error.kind() == std::io::ErrorKind::NotFound {
+    if is_missing(&error) {
         let range = (0, sealed.bytes);
-        return StoreError::damaged(sealed.path.as_str(), range, "the file is missing", affects);
+        return StoreError::damaged(sealed.path.as_str(), range, MISSING, affects);
     }
     StoreError::io("read", &sealed.path)(error)
+}
+
+fn broken_chain(broken: &Broken) -> StoreError {
+    let range = (broken.from, broken.to);
+    let affects = "everything that was sealed from there on";
+    StoreError::damaged(CHAIN, range, broken.problem, affects)
 }
 
 fn read_chain(disk: &dyn Disk) -> Result<Chain, StoreError> {
     match disk.read(CHAIN, CHAIN_BYTES_MAX) {
         Ok(bytes) => Ok(Chain::parse(&bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(StoreError::damaged(
+        Err(error) if is_missing(&error) => Err(StoreError::damaged(
             CHAIN,
             (0, 0),
-            "the file is missing",
+            MISSING,
             "the whole store",
         )),
         Err(error) => Err(StoreError::io("read", CHAIN)(error)),
     }
+}
+
+/// What the store is, as the first seal vouches for it.
+fn read_format(disk: &dyn Disk, chain: &Chain) -> Result<Format, StoreError> {
+    let bytes = read_file(disk, FORMAT, FORMAT_BYTES_MAX);
+    let Some(sealed) = first_file(chain) else {
+        // A later version may keep its chain otherwise: what the file says of its version is believed without a seal.
+        if let Some(newer) = bytes.ok().and_then(|bytes| Format::newer(&bytes)) {
+            return Err(newer);
+        }
+        return Err(chain.broken.as_ref().map_or_else(
+            || {
+                let problem = "the chain does not begin with the store's format";
+                StoreError::damaged(CHAIN, (0, chain.whole), problem, "the whole store")
+            },
+            broken_chain,
+        ));
+    };
+    let bytes = bytes.map_err(|error| missing_or(error, sealed, "the whole store"))?;
+    let vouched = sealed.vouch(bytes).map_err(|bytes| {
+        let range = sealed.differs_in(&bytes);
+        StoreError::damaged(FORMAT, range, NOT_SEALED, "the whole store")
+    })?;
+    Format::parse(vouched.bytes())
 }
 
 /// What the first seal says of `FORMAT`.

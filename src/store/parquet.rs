@@ -11,6 +11,8 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 
+use super::chain::Vouched;
+
 /// How many rows a group of a segment has: what its statistics and bloom filters are about.
 const GROUP_ROWS: usize = 32 << 10;
 /// How many rows are decoded at once.
@@ -40,7 +42,7 @@ pub(super) fn encode(batch: &RecordBatch, blooms: &[String]) -> Result<Vec<u8>, 
 }
 
 /// The batches of a Parquet file, one after the other.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<ParquetRecordBatchReader, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
+pub(super) fn decode(bytes: Vouched) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes.into_bytes()))?;
     builder.with_batch_size(BATCH_ROWS).build()
 }

@@ -31,10 +31,17 @@ impl Store {
             Some(ranges) => {
                 let start = ranges.iter().map(|range| *range.start()).min();
                 let end = ranges.iter().map(|range| *range.end()).max();
-                start.unwrap_or(ledger.first)..=end.unwrap_or(ledger.head())
+                start.unwrap_or(ledger.first)..=self.beyond_gap(end.unwrap_or(ledger.head()))
             }
         };
         self.history_of(range)
+    }
+
+    /// A position, or the end of the gap in which it lies or after which it comes: what lies in a gap is told by its end.
+    fn beyond_gap(&self, position: Commit) -> Commit {
+        let mut segments = self.ledger().segments.values();
+        let gap = segments.find(|one| one.unseen && (one.from..=one.to).contains(&(position + 1)));
+        gap.map_or(position, |gap| gap.to)
     }
 
     /// Positions among which the one is that a text names; None where that takes the whole history to say.
@@ -81,6 +88,11 @@ impl Store {
             }
             highest = to;
         }
-        last(&|stretch| Some(stretch.time_from? <= time))
+        let found = last(&|stretch| Some(stretch.time_from? <= time))?;
+        // An age counts back from the last commit: it has to be there.
+        Some(match age.is_some() && now_us.is_none() {
+            true => *found.start()..=head,
+            false => found,
+        })
     }
 }

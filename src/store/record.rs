@@ -12,7 +12,7 @@ use super::snapshot::parallel;
 use super::writer::{Staged, Writer};
 use crate::change::{Cell, Commit, Transaction, TransactionMeta};
 use crate::schema::Schema;
-use crate::state::{History, TableVersions};
+use crate::state::{History, Origin, TableVersions};
 
 /// When a segment is sealed, and when a snapshot is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +168,8 @@ impl Writer {
     }
 
     /// Adds a snapshot of the state that a history has at a position, and says at which commit of the store it is. A history that the
-    /// store already has up to there only gets a snapshot; of a later one the commits between are recorded as not seen. Where a store
-    /// is made of snapshots, the state becomes its next commit.
+    /// store already has up to there only gets a snapshot; of a later one the commits between are recorded as not seen. A source that is
+    /// one state has no numbers: it becomes the store's next commit.
     ///
     /// # Errors
     /// As [`Writer::record`].
@@ -185,8 +185,15 @@ impl Writer {
             self.snapshot_of(history, at, &meta)?;
             return Ok(at);
         }
-        if self.store().format().kind == Kind::Snapshots || at > ledger.head() {
-            return self.leap(history, at, meta);
+        let head = ledger.head();
+        if history.origin == Origin::SingleState {
+            return self.leap(history, at, head + 1, meta);
+        }
+        if at > head {
+            if history.first <= head {
+                self.store().is_continued_by(history)?;
+            }
+            return self.leap(history, at, at, meta);
         }
         if ledger.snapshots.contains_key(&at) {
             return Ok(at);
@@ -206,31 +213,29 @@ impl Writer {
         Ok(at)
     }
 
-    /// Takes over a state that another history has at a position as this store's next commit, without the commits between, and makes a
-    /// snapshot of it: the source's own number where it has numbers (`at`), else the next one. Says which commit it became.
-    ///
-    /// # Errors
-    /// As [`Writer::record`].
-    pub fn leap(
+    /// Takes over a state that another history has at a position as the commit `to` of this store, without the commits between, and makes
+    /// a snapshot of it.
+    fn leap(
         &mut self,
         source: &History,
         at: Commit,
+        to: Commit,
         mut meta: TransactionMeta,
     ) -> Result<Commit, StoreError> {
-        self.store().suits(source)?;
         // What is named so was not seen as a transaction.
         meta.snapshot.get_or_insert_with(|| format!("#{at}"));
         let head = self.store().ledger().head();
-        let to = match self.store().format().kind {
-            Kind::Changes => at,
-            Kind::Snapshots => head + 1,
-        };
         let mut own = self.store().history_of(head..=head)?;
         let rows: Vec<Vec<Vec<Cell>>> = source.tables.iter().map(|t| rows_at(t, at)).collect();
-        if self.store().format().kind == Kind::Changes {
-            own.skip_to(to);
-        }
-        own.replace(meta, &rows).map_err(|(table, error)| {
+        let taken = match self.store().format().kind {
+            Kind::Changes => {
+                own.skip_to(to);
+                own.replace(meta, &rows)
+            }
+            // A snapshot that follows the last one leaves nothing out.
+            Kind::Snapshots => own.leap(to, meta, &rows),
+        };
+        taken.map_err(|(table, error)| {
             let name = source.schema.tables[table].name.short();
             StoreError::refused(
                 format!("table {name}: {error}"),

@@ -12,6 +12,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{Field, Int8Type, Int64Type, Schema as ArrowSchema, UInt64Type};
 
+use super::chain::Vouched;
 use super::parquet;
 use crate::change::{Commit, Op, Transaction, TransactionMeta};
 use crate::schema::Table;
@@ -92,7 +93,7 @@ pub(super) fn encode_transactions(
 }
 
 /// The transactions of a file, without their changes.
-pub(super) fn decode_transactions(bytes: Vec<u8>) -> Result<Vec<Transaction>, Unreadable> {
+pub(super) fn decode_transactions(bytes: Vouched) -> Result<Vec<Transaction>, Unreadable> {
     let mut out = Vec::new();
     for batch in parquet::decode(bytes)? {
         let batch = batch?;
@@ -167,7 +168,7 @@ pub(super) fn encode_changes(table: &Table, written: &Written) -> Result<Vec<u8>
 }
 
 /// The changes of a table's file, in parts.
-pub(super) fn decode_changes(table: &Table, bytes: Vec<u8>) -> Result<Vec<Written>, Unreadable> {
+pub(super) fn decode_changes(table: &Table, bytes: Vouched) -> Result<Vec<Written>, Unreadable> {
     parquet::decode(bytes)?
         .map(|batch| part(table, &batch?))
         .collect()

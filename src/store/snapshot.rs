@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Store;
-use super::chain::{Act, Sealed};
+use super::chain::{Act, Sealed, Vouched};
 use super::error::StoreError;
 use super::format::manifest_path;
 use super::hash::Hash;
@@ -29,12 +29,15 @@ pub(super) type Put<'a> = &'a (dyn Fn(File) -> Result<(), StoreError> + Sync);
 
 impl Writer {
     /// Makes a snapshot of a history's state: from the store's last one before it where there is one, else of all rows.
-    /// Says how many of its chunks were written.
+    /// Says how many of its chunks were written: none where the store has this snapshot already.
     ///
     /// # Errors
     /// When the disk fails, or what is there is damaged.
     pub fn snapshot(&mut self, history: &History, at: Commit) -> Result<usize, StoreError> {
-        let meta = history.meta(at).cloned().unwrap_or_default();
+        let mut meta = history.meta(at).cloned().unwrap_or_default();
+        if at == history.first && meta.snapshot.is_none() {
+            meta.snapshot.clone_from(&history.first_snapshot);
+        }
         self.snapshot_of(history, at, &meta)
     }
 
@@ -45,6 +48,17 @@ impl Writer {
         at: Commit,
         meta: &TransactionMeta,
     ) -> Result<usize, StoreError> {
+        let ledger = self.store().ledger();
+        if ledger.snapshots.contains_key(&at) {
+            return Ok(0);
+        }
+        if !ledger.snapshots.is_empty() && !(ledger.first..=ledger.head()).contains(&at) {
+            let (first, head) = (ledger.first, ledger.head());
+            return Err(StoreError::refused(
+                format!("a snapshot at #{at} of a store that holds #{first} to #{head}"),
+                "record the changes up to it first",
+            ));
+        }
         let staged: Mutex<BTreeMap<String, Staged>> = Mutex::new(BTreeMap::new());
         let known = self.store().object_paths()?;
         let put = |(sealed, bytes): File| {
@@ -101,7 +115,7 @@ impl Store {
             StoreError::damaged(path.as_str(), whole(sealed), "it is no manifest", affects)
         };
         let bytes = self.fetch(sealed.ok_or_else(odd)?)?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| odd())?;
+        let manifest: Manifest = serde_json::from_slice(bytes.bytes()).map_err(|_| odd())?;
         let is_whole = manifest.tables.len() == self.format().schema.tables.len();
         if is_whole { Ok(manifest) } else { Err(odd()) }
     }
@@ -313,7 +327,7 @@ fn encode(table: &Table, rows: &StoredRows) -> Result<Vec<u8>, Unreadable> {
     Ok(parquet::encode(&rows.to_batch(table), &[])?)
 }
 
-pub(super) fn decode(table: &Table, bytes: Vec<u8>) -> Result<StoredRows, Unreadable> {
+pub(super) fn decode(table: &Table, bytes: Vouched) -> Result<StoredRows, Unreadable> {
     let parts = parquet::decode(bytes)?.map(|batch| {
         StoredRows::from_batch(table, &batch?).map_err(|error| Unreadable(error.to_string()))
     });
@@ -336,25 +350,27 @@ pub(super) fn parallel<T: Send>(
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<T, StoreError>>> = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..cores.min(jobs) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= jobs {
-                        return;
-                    }
-                    let result = job(number);
-                    if result.is_err() {
-                        // The others end with what they are at.
-                        next.store(jobs, Ordering::Relaxed);
-                    }
-                    done.lock()
-                        .expect("no holder panics")
-                        .insert(number, result);
-                }
-            });
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= jobs {
+                return;
+            }
+            let result = job(number);
+            if result.is_err() {
+                // The others end with what they are at.
+                next.store(jobs, Ordering::Relaxed);
+            }
+            done.lock()
+                .expect("no holder panics")
+                .insert(number, result);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(jobs) {
+            scope.spawn(work);
+        }
+        work();
     });
     done.into_inner()
         .expect("no holder panics")
@@ -421,6 +437,10 @@ impl Next<'_> {
             let rows = self.merged(number, begun)?;
             let is_last = number + 1 == count;
             open = self.cut(rows, from, is_last, &mut chunks)?;
+        }
+        if let Some(first) = chunks.first_mut() {
+            // Where all rows before it went: nothing is below the first chunk.
+            first.from = KeyBytes::default();
         }
         Ok(table_manifest(self.table, self.level, chunks))
     }

@@ -4,7 +4,6 @@
 mod proof;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +20,7 @@ use super::ledger::Ledger;
 use super::manifest::Manifest;
 use super::snapshot::parallel;
 use super::writer::{files_below, now};
-use super::{READS_MAX, Store};
+use super::{MISSING, NOT_SEALED, READS_MAX, Store, is_missing, read_file};
 use crate::change::Commit;
 
 const CONTEXT: &str = "firstbad 2026-11 last verification of a store, version 1";
@@ -74,7 +73,10 @@ pub fn verify(
 ) -> Result<Report, StoreError> {
     for _ in 0..READS_MAX {
         let begun = read_chain(disk.as_ref())?;
-        let report = Verification::run(disk, &begun, options, progress)?;
+        let report = match Verification::run(disk, &begun, options, progress) {
+            Err(StoreError::Changing) => continue,
+            report => report?,
+        };
         // A writer may have sealed or removed something meanwhile.
         if report.damage.is_empty() || read_chain(disk.as_ref())? == begun {
             return Ok(report);
@@ -87,7 +89,7 @@ pub fn verify(
 fn read_chain(disk: &dyn Disk) -> Result<Option<Vec<u8>>, StoreError> {
     match disk.read(CHAIN, CHAIN_BYTES_MAX) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(StoreError::io("read", CHAIN)(error)),
     }
 }
@@ -178,19 +180,16 @@ impl Verification<'_> {
     }
 
     fn format(&mut self) -> Result<(), StoreError> {
-        let read = self.disk.read(FORMAT, FORMAT_BYTES_MAX);
-        let bytes = read.or_else(|_| self.disk.read(&unsealed(FORMAT), FORMAT_BYTES_MAX));
-        match bytes.map(|bytes| Format::parse(&bytes)) {
-            Ok(Err(error @ StoreError::Newer { .. })) => Err(error),
-            Ok(Err(StoreError::Damaged(damage))) => {
-                if self.ledger.files.is_empty() {
-                    self.report.damage.push(*damage);
-                }
-                Ok(())
-            }
-            // Its bytes are compared with those of all other files.
-            _ => Ok(()),
+        let Ok(bytes) = read_file(self.disk.as_ref(), FORMAT, FORMAT_BYTES_MAX) else {
+            return Ok(());
+        };
+        // Its bytes are compared with those of all other files.
+        let sealed = self.ledger.files.get(FORMAT).map(|live| &live.sealed);
+        if sealed.is_some_and(|sealed| !sealed.holds(&bytes)) {
+            return Ok(());
         }
+        // Where no seal can be read, what the file says of its version is believed without one.
+        Format::newer(&bytes).map_or(Ok(()), Err)
     }
 
     /// Compares all files that seals name; returns the manifests that are whole.
@@ -289,11 +288,7 @@ impl Verification<'_> {
         let done = AtomicU64::new(0);
         let results = parallel(files.len(), |at| {
             let sealed = &files[at];
-            let read = |path: &str| self.disk.read(path, sealed.bytes);
-            let bytes = match read(&sealed.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => read(&unsealed(&sealed.path)),
-                read => read,
-            };
+            let bytes = read_file(self.disk.as_ref(), &sealed.path, sealed.bytes);
             let done = done.fetch_add(sealed.bytes, Ordering::Relaxed) + sealed.bytes;
             (self.progress)(what, done, total);
             let damage = |(from, to): (u64, u64), problem: &str| Damage {
@@ -310,14 +305,9 @@ impl Verification<'_> {
                 }
                 Ok(bytes) => {
                     let range = sealed.differs_in(&bytes);
-                    Ok(Err(damage(
-                        range,
-                        "the bytes are not those that were sealed",
-                    )))
+                    Ok(Err(damage(range, NOT_SEALED)))
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Ok(Err(damage((0, sealed.bytes), "the file is missing")))
-                }
+                Err(error) if is_missing(&error) => Ok(Err(damage((0, sealed.bytes), MISSING))),
                 Err(error) => {
                     let problem = format!("it cannot be read: {error}");
                     Ok(Err(damage((0, sealed.bytes), &problem)))
@@ -350,6 +340,7 @@ impl Verification<'_> {
             .collect();
         let mut strays = 0;
         let mut waiting = 0;
+        let mut later = false;
         for (path, bytes) in found {
             let place = path.split('/').next().unwrap_or_default();
             let known = match place {
@@ -371,12 +362,23 @@ impl Verification<'_> {
             if known {
                 continue;
             }
-            strays += usize::from([SEGMENTS, SNAPSHOTS, OBJECTS].contains(&place));
+            let is_sealed_place = [FORMAT, SEGMENTS, SNAPSHOTS, OBJECTS].contains(&place);
+            strays += usize::from(is_sealed_place);
+            // What the seals behind a broken one name is not known.
+            if is_sealed_place && self.chain.broken.is_some() {
+                continue;
+            }
+            later |= self.ledger.is_later(&path);
             let problem = match path == LOCK {
                 true => "this file is always empty",
                 false => "no seal names this file",
             };
             self.wrong(&path, (0, bytes), problem, "");
+        }
+        if later {
+            let end = (self.chain.whole, self.chain.whole);
+            let problem = "seals are missing at its end: there are files that were sealed later";
+            self.wrong(CHAIN, end, problem, "everything that was sealed since");
         }
         let holder = self.disk.holder().map_err(StoreError::io("read", LOCK))?;
         if let Some(holder) = &holder {
@@ -396,7 +398,12 @@ impl Verification<'_> {
         let Some(broken) = self.chain.broken.clone() else {
             return;
         };
-        if broken.inside || strays > 0 || self.chain.seals.is_empty() {
+        let lacks = self
+            .report
+            .damage
+            .iter()
+            .any(|damage| damage.problem == MISSING);
+        if broken.inside || strays > 0 || lacks || self.chain.seals.is_empty() {
             let affects = "everything that was sealed from there on";
             self.wrong(CHAIN, (broken.from, broken.to), broken.problem, affects);
         } else {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::chain::{Act, CHAIN, Chain, Seal, Sealed};
 use super::disk::{Disk, Local, Lock, LockError, directory_of};
 use super::error::StoreError;
-use super::format::{FORMAT, Format, OBJECTS, UNSEALED, unsealed};
+use super::format::{FORMAT, Format, OBJECTS, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
 use super::ledger::Ledger;
-use super::{Store, is_store, read_chain};
+use super::{Store, is_store};
 
 /// A store that is being written; holds its lock.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl Writer {
             Err(error) => Err(StoreError::io("read", path)(error)),
         };
         if !has(CHAIN)? && !has(FORMAT)? {
+            refuse_remains(disk.as_ref())?;
             begin(disk.as_ref(), &format())?;
         }
         let store = recover(disk)?;
@@ -138,6 +139,9 @@ impl Writer {
             disk.remove(&path)
                 .map_err(StoreError::io("remove", &path))?;
         }
+        leave(disk, places.iter().map(|path| unsealed(path)));
+        leave(disk, seal.removed.iter().cloned());
+        leave(disk, seal.removed.iter().map(|path| unsealed(path)));
         self.store.ledger = {
             let chain = Arc::make_mut(&mut self.store.chain);
             let from = chain.whole;
@@ -185,6 +189,22 @@ fn is_free(directory: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
+/// A chain that is lost together with `FORMAT` leaves files behind; they are not overwritten by a new store.
+fn refuse_remains(disk: &dyn Disk) -> Result<(), StoreError> {
+    for place in [SEGMENTS, SNAPSHOTS, OBJECTS] {
+        let entries = disk.list(place).map_err(StoreError::io("list", place))?;
+        if !entries.is_empty() {
+            return Err(StoreError::damaged(
+                CHAIN,
+                (0, 0),
+                super::MISSING,
+                "the whole store",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Makes a store: its chain comes last, so that there is a store or none.
 fn begin(disk: &dyn Disk, format: &Format) -> Result<(), StoreError> {
     for path in [unsealed(FORMAT), unsealed(CHAIN)] {
@@ -213,15 +233,22 @@ fn begin(disk: &dyn Disk, format: &Format) -> Result<(), StoreError> {
 
 /// Reads a store whose lock is held, and finishes or undoes what its last writer did not finish.
 fn recover(disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
-    let chain = read_chain(disk.as_ref())?;
-    let torn = chain.broken.as_ref().is_some_and(|broken| !broken.inside);
     // Refuses what a crash cannot have done, before anything is changed.
-    let mut store = Store::on(Arc::clone(&disk))?;
-    if torn {
-        disk.truncate(CHAIN, chain.whole)
-            .map_err(StoreError::io("cut", CHAIN))?;
-        store = Store::on(Arc::clone(&disk))?;
+    let store = Store::on(Arc::clone(&disk))?;
+    if let Some(sealed) = store.missing()? {
+        let affects = store.ledger.affects(&sealed.path);
+        let range = (0, sealed.bytes);
+        return Err(StoreError::damaged(
+            sealed.path.as_str(),
+            range,
+            super::MISSING,
+            affects,
+        ));
     }
+    // Also where nothing is to be cut off: the last seal may have been written and not synced, and what follows relies on it.
+    disk.truncate(CHAIN, store.chain.whole)
+        .map_err(StoreError::io("cut", CHAIN))?;
+    let store = Store::on(Arc::clone(&disk))?;
     let mut left = Vec::new();
     files_below(disk.as_ref(), UNSEALED, &mut left)?;
     let objects = if left.iter().any(|(path, _)| is_object(path)) {
@@ -246,8 +273,24 @@ fn recover(disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
                 .map_err(StoreError::io("remove", &path))?;
         }
     }
-    sync_above(disk.as_ref(), moved)?;
+    sync_above(disk.as_ref(), moved.iter().cloned())?;
+    leave(disk.as_ref(), moved.into_iter());
     Ok(store)
+}
+
+/// Removes the directories of segments that may be empty now.
+fn leave(disk: &dyn Disk, paths: impl Iterator<Item = String>) {
+    let directories: BTreeSet<String> = paths
+        .map(|path| directory_of(&path).to_owned())
+        .filter(|directory| {
+            let place = directory.strip_prefix("unsealed/").unwrap_or(directory);
+            place.starts_with("segments/")
+        })
+        .collect();
+    for directory in directories {
+        // An empty directory does no harm, and one that is not empty stays.
+        let _ = disk.remove_directory(&directory);
+    }
 }
 
 fn is_object(path: &str) -> bool {

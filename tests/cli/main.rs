@@ -16,12 +16,16 @@ mod life;
 mod next;
 mod place;
 mod positions;
+mod quick;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod real;
 mod rule_verbs;
 mod sql;
 mod sql_limits;
+mod store;
+mod store_damage;
+mod store_life;
 mod stream_forms;
 mod streams;
 mod sums;

@@ -14,10 +14,10 @@ use crate::place::Place;
 use crate::stream_forms::{FORMS, Form, SCHEMA, Step, World, Write, attributes};
 
 const CASES: u64 = 120;
-const FIRST_SEED: u64 = 20_260_312;
+pub(crate) const FIRST_SEED: u64 = 20_260_312;
 
 /// The history of a seed in one form, in a directory of its own.
-fn written(world: &World, form: Form) -> Place {
+pub(crate) fn written(world: &World, form: Form) -> Place {
     let place = Place::new().with("d/schema.sql", SCHEMA);
     if form.has_snapshot_rows(world) {
         place.write(
@@ -49,7 +49,7 @@ pub(crate) fn opened(place: &Place, what: &str) -> History {
 }
 
 /// What is known of each commit, and all rows of all tables after it.
-fn shown(history: &History) -> Vec<String> {
+pub(crate) fn shown(history: &History) -> Vec<String> {
     let mut out = Vec::new();
     for position in 0..=history.head() {
         let meta = history.meta(position);

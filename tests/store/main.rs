@@ -1,4 +1,18 @@
-//! Stores: what goes in comes out, on disks that fail and after crashes.
+//! Stores: what goes in comes out, on disks that fail and after crashes; what is damaged is found.
+//!
+//! `FIRSTBAD_SEED` replays a campaign with another seed.
 
+mod derived;
+mod faults;
+mod fixture;
+mod flips;
+mod golden;
 mod in_place;
+mod kill;
+mod readers;
+#[allow(dead_code)]
+#[path = "../oracle/rng.rs"]
+mod rng;
 mod routes;
+mod story;
+mod structure;

@@ -52,7 +52,9 @@ fn the_shop_goes_in_and_comes_out() {
         assert_eq!(back.recorded(commit, 99), history.recorded(commit, 99));
     }
     for (&at, kept) in &store.ledger().snapshots {
-        let found = history.state_fingerprint(at).map(firstbad::store::Hash::from);
+        let found = history
+            .state_fingerprint(at)
+            .map(firstbad::store::Hash::from);
         assert_eq!(found, Some(kept.fingerprint), "#{at}");
         let near = store.history_of(at..=at).expect("it is whole");
         assert_eq!(near.state_fingerprint(at), history.state_fingerprint(at));

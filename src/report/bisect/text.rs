@@ -118,7 +118,16 @@ impl Writer<'_> {
             (Verdict::Held, _) if found.speaks() => {
                 (Ink::Yellow, "~", "holds now, and did not always".to_owned())
             }
-            (Verdict::Held, _) => (Ink::Green, "✓", "holds, and always did".to_owned()),
+            (Verdict::Held, _) => {
+                let rest = match found.sampled {
+                    None => "holds, and always did".to_owned(),
+                    Some(passed_over) => {
+                        let passed_over = counted(passed_over, "state");
+                        format!("holds where it was judged; {passed_over} passed over")
+                    }
+                };
+                (Ink::Green, "✓", rest)
+            }
         };
         let line = format!(
             "{} {}: {rest}",

@@ -14,8 +14,8 @@ use datafusion::arrow::ipc::reader::{FileReader, StreamReader};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{
-    COLUMNS_MAX, ERRORS_MAX, Format, Opening, Problems, RowOrigin, Sink, TYPE_HINT, Watched,
-    cannot_read, ipc_check, unknown_column,
+    COLUMNS_MAX, ERRORS_MAX, Format, Opening, Part, PartSink, Problems, RowOrigin, TYPE_HINT,
+    Watched, batch, cannot_read, ipc_check, unknown_column,
 };
 use crate::change::Cell as Value;
 use crate::diagnostic::Diagnostic;
@@ -23,7 +23,7 @@ use crate::schema::columnar::{cell_from_array, data_type_of_arrow};
 use crate::schema::{Column, Table, TableName};
 
 /// Rows decoded at a time.
-const BATCH_ROWS: usize = 1_024;
+const BATCH_ROWS: usize = 8_192;
 /// A compressed file may not unpack to more than this.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 
@@ -79,7 +79,7 @@ pub(super) fn read_rows(
     format: Format,
     compressed: bool,
     table: &Table,
-    sink: &mut Sink<'_>,
+    sink: &mut PartSink<'_>,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let path = file.path;
     let mut batches = open_batches(file, format, compressed).map_err(|error| vec![error])?;
@@ -138,8 +138,18 @@ impl Rows<'_> {
         &mut self,
         format: Format,
         batch: &RecordBatch,
-        sink: &mut Sink<'_>,
+        sink: &mut PartSink<'_>,
     ) -> Result<bool, Diagnostic> {
+        if self.problems.errors.is_empty() {
+            let stored = guarded(self.path, format, || {
+                Ok::<_, Unreadable>(batch::stored(self.table, &self.targets, batch))
+            })?;
+            if let Some(rows) = stored {
+                let first = RowOrigin { line: self.row + 1 };
+                self.row += rows.len();
+                return sink(Part::Rows(first, rows)).map(|()| true);
+            }
+        }
         for at in 0..batch.num_rows() {
             self.row += 1;
             // Arrays of a damaged file may hold offsets that only panic when a value is looked at.
@@ -148,7 +158,7 @@ impl Rows<'_> {
             })?;
             match cells {
                 Ok(cells) if self.problems.errors.is_empty() => {
-                    sink(RowOrigin { line: self.row }, cells)?
+                    sink(Part::Row(RowOrigin { line: self.row }, cells))?
                 }
                 Ok(_) => {}
                 Err(error) => {

@@ -4,6 +4,7 @@
 //! one record or one batch. Whatever is wrong with a file is a located [`Diagnostic`] that never shows a value. This module
 //! knows nothing of positions, keys or rules.
 
+mod batch;
 mod columnar;
 mod csv;
 mod infer;
@@ -18,6 +19,7 @@ use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::schema::value::ValueError;
 use crate::schema::{Table, TableName};
+use crate::state::StoredRows;
 
 pub use watch::{Watch, Watched};
 
@@ -58,6 +60,17 @@ pub struct RowOrigin {
 
 /// Takes the rows of a file; an error stops the reading and is handed on.
 pub type Sink<'a> = dyn FnMut(RowOrigin, Vec<Cell>) -> Result<(), Diagnostic> + 'a;
+
+/// Rows of a file: one, or many in the table's columns.
+pub enum Part {
+    /// One row.
+    Row(RowOrigin, Vec<Cell>),
+    /// Rows of which the first stands at this place.
+    Rows(RowOrigin, StoredRows),
+}
+
+/// Takes the rows of a file in parts; an error stops the reading and is handed on.
+pub type PartSink<'a> = dyn FnMut(Part) -> Result<(), Diagnostic> + 'a;
 
 /// After this many errors a file is given up.
 const ERRORS_MAX: usize = 20;
@@ -172,16 +185,40 @@ pub fn read_rows(
     table: &Table,
     sink: &mut Sink<'_>,
 ) -> Result<Vec<Diagnostic>, Failed> {
+    let mut cells = |part: Part| match part {
+        Part::Row(origin, cells) => sink(origin, cells),
+        Part::Rows(origin, rows) => {
+            let columns = 0..rows.width();
+            (0..rows.len()).try_for_each(|row| {
+                let line = origin.line + row;
+                let cells = columns.clone().map(|column| rows.cell(table, column, row));
+                sink(RowOrigin { line }, cells.collect())
+            })
+        }
+    };
+    read_parts(path, table, &mut cells)
+}
+
+/// The same, many rows at once where the file has them so.
+///
+/// # Errors
+/// As [`read_rows`].
+pub fn read_parts(
+    path: &Path,
+    table: &Table,
+    sink: &mut PartSink<'_>,
+) -> Result<Vec<Diagnostic>, Failed> {
     let (_, format, compressed) = format_of(path).map_err(|error| Failed::Input(vec![error]))?;
     let watch = Watch::default();
     let file = Opening {
         path,
         watch: &watch,
     };
+    let row = &mut |origin: RowOrigin, cells: Vec<Cell>| sink(Part::Row(origin, cells));
     let read = match format {
-        Format::Csv => csv::read_rows(file, b',', table, sink),
-        Format::Tsv => csv::read_rows(file, b'\t', table, sink),
-        Format::Ndjson => ndjson::read_rows(file, table, sink),
+        Format::Csv => csv::read_rows(file, b',', table, row),
+        Format::Tsv => csv::read_rows(file, b'\t', table, row),
+        Format::Ndjson => ndjson::read_rows(file, table, row),
         Format::Parquet | Format::Arrow => {
             columnar::read_rows(file, format, compressed, table, sink)
         }

@@ -3,11 +3,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Disk, Entry, LOCK, Lock, LockError, OWNER};
 
 /// The longest word of an owner that is read.
 const OWNER_BYTES_MAX: usize = 1000;
+/// How often a lock that somebody has is asked for again.
+const LOCK_TRIES: usize = 10;
+/// How long is waited between.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A store's directory.
 #[derive(Debug)]
@@ -37,8 +42,18 @@ impl Local {
     fn owner(&self) -> String {
         let text = std::fs::read(self.at(OWNER)).unwrap_or_default();
         let text = &text[..text.len().min(OWNER_BYTES_MAX)];
-        String::from_utf8_lossy(text).trim().to_owned()
+        match String::from_utf8_lossy(text).trim() {
+            "" => "another process".into(),
+            owner => owner.to_owned(),
+        }
     }
+}
+
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 impl Disk for Local {
@@ -97,7 +112,7 @@ impl Disk for Local {
     fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
         let entries = match std::fs::read_dir(self.at(path)) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_no_directory(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut found = Vec::new();
@@ -130,10 +145,18 @@ impl Disk for Local {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
         let file = options.open(self.at(LOCK)).map_err(LockError::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held(self.owner())),
-            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Whoever asks for the holder has the lock for an instant.
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(LockError::Held(self.owner())),
+                Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+            }
         }
         let owner_file = self.at(OWNER);
         std::fs::write(&owner_file, owner).map_err(LockError::Io)?;

@@ -3,7 +3,7 @@
 //! What a crash leaves: a file's synced bytes, and of those written since any prefix, perhaps with its last sector garbled; of the names
 //! that were not synced (files created, renamed, removed) any subset that could have come about, each rename whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,6 +37,14 @@ enum Pending {
 }
 
 impl Pending {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let (one, other) = match self {
+            Pending::Link(path, _) | Pending::Unlink(path) => (path, None),
+            Pending::Rename(from, to) => (from, Some(to)),
+        };
+        std::iter::once(one).chain(other).map(String::as_str)
+    }
+
     fn touches(&self, directory: &str) -> bool {
         match self {
             Pending::Link(path, _) | Pending::Unlink(path) => directory_of(path) == directory,
@@ -90,6 +98,13 @@ impl Memory {
     /// Lets an operation fail; the first one is number 1.
     pub fn fail(&self, operation: u64, fault: Fault) {
         self.state().faults.insert(operation, fault);
+    }
+
+    /// Takes back the faults that are still to come; a machine that has stopped goes on, and nothing is forgotten.
+    pub fn repair(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.stopped = false;
     }
 
     /// The machine stops and comes back: what was not synced is there or not, as `random` says (each call a new number).
@@ -199,9 +214,13 @@ fn torn(file: &File, random: &mut impl FnMut() -> u64) -> Vec<u8> {
     let kept = (random() as usize) % (new.len() + 1);
     let mut bytes = file.synced.clone();
     bytes.extend_from_slice(&new[..kept]);
-    if random() % 4 == 0 {
-        let from = bytes.len().saturating_sub(SECTOR).max(file.synced.len());
-        bytes[from..].fill(0);
+    let from = bytes.len().saturating_sub(SECTOR).max(file.synced.len());
+    match random() % 8 {
+        0 | 1 => bytes[from..].fill(0),
+        2 => bytes[from..]
+            .iter_mut()
+            .for_each(|byte| *byte = random() as u8),
+        _ => {}
     }
     bytes
 }
@@ -292,10 +311,17 @@ impl Disk for Memory {
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         let mut state = self.whole()?;
         let pending = std::mem::take(&mut state.pending);
-        // What was done to the same names before is there as well.
-        let last = pending.iter().rposition(|change| change.touches(path));
-        for (at, change) in pending.into_iter().enumerate() {
-            if last.is_some_and(|last| at <= last) {
+        // What was done to the same names before is there as well, and nothing else.
+        let mut names: HashSet<&str> = HashSet::new();
+        let mut is_synced = vec![false; pending.len()];
+        for (at, change) in pending.iter().enumerate().rev() {
+            if change.touches(path) || change.names().any(|name| names.contains(name)) {
+                names.extend(change.names());
+                is_synced[at] = true;
+            }
+        }
+        for (change, is_synced) in pending.into_iter().zip(is_synced) {
+            if is_synced {
                 change.apply(&mut state.synced);
             } else {
                 state.pending.push(change);
