@@ -1,6 +1,7 @@
 """The check suite of tpch-rules.yaml in DuckDB and Polars beside firstbad: the same questions over the same files, the same answers.
 
     peers.py BINARY DIRECTORY [--rounds 5] [--threads 2]      measures, interleaved, and prints a Markdown table
+             [--suite PROGRAM]                                and over a store too: with the program that `benches/tpch` becomes
     peers.py --one duckdb|polars DIRECTORY                    runs one peer once and prints {check: violations} as JSON
 
 Every run is a process of its own; wall is from its start to its end, CPU and peak memory are what the system counted for it. So
@@ -179,6 +180,7 @@ def main():
     parser.add_argument("--one", choices=["duckdb", "polars"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--suite", metavar="PROGRAM")
     parser.add_argument("paths", nargs="+", metavar="PATH")
     arguments = parser.parse_args()
     directory = pathlib.Path(arguments.paths[-1]).resolve()
@@ -195,6 +197,9 @@ def main():
         "Polars": [*itself, "polars", str(directory)],
         "firstbad": [binary, "check", str(directory), "--rules", rules, "--now", NOW, "--format", "json"],
     }
+    if arguments.suite:
+        program = str(pathlib.Path(arguments.suite).resolve())
+        commands["firstbad, over a store"] = [program, "--only-store", "--dir", str(directory)]
     planted = json.loads((directory / "planted.json").read_text())
     runs = {name: [] for name in commands}
     for turn in range(arguments.rounds + 1):

@@ -13,7 +13,8 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::change::Commit;
 use crate::schema::Table;
-use crate::state::{History, Relation};
+use super::chunks::ChunkTable;
+use crate::state::{History, InPlace, Relation};
 
 /// The only catalog there is.
 pub(super) const CATALOG: &str = "firstbad";
@@ -156,19 +157,7 @@ impl View {
             return Ok(None);
         };
         let built = match named {
-            Named::Table(table, Relation::State) if !self.history.files[table].is_empty() => {
-                Built {
-                    provider: self.files.provider(&self.history.files[table])?,
-                    unknown: Vec::new(),
-                }
-            }
-            Named::Table(table, relation) => {
-                let rows = self.history.rows(table, &relation, self.position);
-                Built {
-                    provider: memory_table(&rows.batch)?,
-                    unknown: rows.unknown,
-                }
-            }
+            Named::Table(table, relation) => self.table(table, &relation)?,
             Named::Transactions => {
                 let batch = self.history.transactions_rows(&(0..=self.position));
                 Built {
@@ -183,6 +172,25 @@ impl View {
             .expect("no holder panics")
             .insert(key, built);
         Ok(Some(provider))
+    }
+
+    fn table(&self, table: usize, relation: &Relation) -> Result<Built> {
+        let in_place = self.history.in_place[table].as_ref();
+        let provider: Arc<dyn TableProvider> = match in_place.filter(|_| *relation == Relation::State) {
+            Some(InPlace::Files(files)) => self.files.provider(files)?,
+            Some(InPlace::Chunks(chunks)) => Arc::new(ChunkTable::new(chunks)),
+            None => {
+                let rows = self.history.rows(table, relation, self.position);
+                return Ok(Built {
+                    provider: memory_table(&rows.batch)?,
+                    unknown: rows.unknown,
+                });
+            }
+        };
+        Ok(Built {
+            provider,
+            unknown: Vec::new(),
+        })
     }
 }
 

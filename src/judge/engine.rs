@@ -26,7 +26,7 @@ use super::positions::{Positions, Reach};
 use crate::change::Commit;
 use crate::plan::clock;
 use crate::schema::{DataType, Schema};
-use crate::state::{History, Relation};
+use crate::state::{History, InPlace, Relation};
 
 /// What one rule may cost.
 #[derive(Clone, Debug)]
@@ -185,16 +185,19 @@ impl Workshop {
     ) -> Engine {
         let files: Arc<dyn FileTables> = Arc::new(Parquet);
         let positions = Positions::new(history, position, &files, reach);
+        let mut config = self.config.clone();
+        config.options_mut().execution.collect_statistics = !floats_in_files(history);
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
         let builder = SessionStateBuilder::new()
-            .with_config(self.config.clone())
+            .with_config(config)
             .with_expr_planners(vec![
                 Arc::new(super::checked::Integers),
                 Arc::new(super::texts::Texts),
             ])
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(super::ordered::Ordered))
             .with_catalog_list(positions.catalogs())
             .with_table_functions(std::collections::HashMap::new())
             .with_execution_props(props);
@@ -224,6 +227,15 @@ impl Workshop {
     }
 }
 
+/// Whether a table that is read from its files has floating-point numbers. The bounds that Parquet keeps of them leave NaN out, which is
+/// above all others here: they would hide it from filters and from `max`.
+fn floats_in_files(history: &History) -> bool {
+    let tables = history.schema.tables.iter().zip(&history.in_place);
+    let in_files = tables.filter(|(_, place)| matches!(place, Some(InPlace::Files(_))));
+    let mut columns = in_files.flat_map(|(table, _)| &table.columns);
+    columns.any(|column| matches!(column.data_type, DataType::Float32 | DataType::Float64))
+}
+
 /// Parquet files, read in place.
 #[derive(Debug)]
 struct Parquet;
@@ -246,8 +258,10 @@ impl FileTables for Parquet {
             }
         }
         let schema = schema.ok_or_else(|| external(&"no file"))?;
-        let options =
-            ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+        // See `floats_in_files`.
+        let floats = schema.fields().iter().any(|field| field.data_type().is_floating());
+        let format = ParquetFormat::default().with_enable_pruning(!floats);
+        let options = ListingOptions::new(Arc::new(format)).with_file_extension("");
         let config = ListingTableConfig::new_with_multi_paths(urls)
             .with_listing_options(options)
             .with_schema(schema);

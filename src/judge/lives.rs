@@ -303,7 +303,7 @@ impl Prepared {
             && matches!(self.plan, Plan::Query(_))
             && !self.rule.check.judges_writes()
             && self.planned.is_some()
-            && history.files.iter().all(Vec::is_empty)
+            && history.in_place.iter().all(Option::is_none)
     }
 }
 

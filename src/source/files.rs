@@ -9,7 +9,7 @@ use super::{Kind, SourceError};
 use crate::change::{Cell, TransactionMeta};
 use crate::diagnostic::{Diagnostic, any_error, nearest};
 use crate::schema::{DataType, Schema, Table, TableName, ddl, value};
-use crate::state::{History, Origin};
+use crate::state::{History, InPlace, Origin};
 
 /// The largest `schema.sql` that is read.
 pub(super) const SCHEMA_BYTES_MAX: u64 = 64 << 20;
@@ -359,7 +359,7 @@ pub(super) fn single(
         {
             let (found, _) = tabular::read_schema(file).map_err(SourceError::reading(file))?;
             if readable_in_place(&history.schema.tables[table], &found) {
-                history.files[table] = vec![file.clone()];
+                history.in_place[table] = Some(InPlace::Files(vec![file.clone()]));
                 continue;
             }
         }

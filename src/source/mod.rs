@@ -166,9 +166,7 @@ fn open_as(
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
         Kind::Store(_) => unreachable!("stores were opened above"),
     };
-    history
-        .files
-        .resize(history.schema.tables.len(), Vec::new());
+    history.in_place.resize(history.schema.tables.len(), None);
     history.shrink();
     diagnostics.retain(|diagnostic| diagnostic.level != Level::Error);
     Ok(Opened {

@@ -17,7 +17,8 @@ use datafusion::arrow::datatypes::DataType as ArrowType;
 use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
 use crate::schema::value::canonical_json;
-use arrow::{arrow_type, list_to_arrow};
+pub(super) use arrow::arrow_type;
+use arrow::list_to_arrow;
 use store::{Decimals, Ints, Slots, Texts};
 pub(in crate::state) use store::{Slot, capacity};
 

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::History;
+use super::{History, InPlace};
 use super::key::{Keys, identity, sorted_by};
 use super::row::{RowBytes, length, text};
 use super::stored::view::Column;
@@ -52,11 +52,14 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl History {
-    /// The fingerprint of a table at a position. None for a table that is read from its file in place: its rows are not held. Takes
+    /// The fingerprint of a table at a position. None for a table that is read from its files in place: its rows are not held. Takes
     /// the memory of the table's keys.
     pub fn fingerprint(&self, table: usize, position: Commit) -> Option<Fingerprint> {
-        let in_place = self.files.get(table).is_some_and(|files| !files.is_empty());
-        (!in_place).then(|| self.tables[table].fingerprint(position))
+        match self.in_place.get(table).and_then(Option::as_ref) {
+            None => Some(self.tables[table].fingerprint(position)),
+            Some(InPlace::Files(_)) => None,
+            Some(InPlace::Chunks(chunks)) => Some(chunks.fingerprint()),
+        }
     }
 
     /// The fingerprint of all tables at a position; None when one of them has none.

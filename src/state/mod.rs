@@ -14,6 +14,7 @@ mod effects;
 mod event;
 mod fingerprint;
 mod gaps;
+mod in_place;
 mod key;
 mod lifetimes;
 mod live;
@@ -32,6 +33,7 @@ mod written;
 pub use column::TooWide;
 pub use fingerprint::{Fingerprint, of_state};
 pub use gaps::Gap;
+pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order};
 pub use key::{Keys, sorted};
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
@@ -41,8 +43,6 @@ pub use tree::{BITS, LEVELS, Node, Print, heights, node, nodes, table_print};
 pub use versions::{Contradiction, TableVersions};
 pub use writes::Write;
 pub use written::Written;
-
-use std::path::PathBuf;
 
 use crate::change::{Cell, Commit, Transaction, TransactionMeta};
 use crate::schema::Schema;
@@ -81,8 +81,8 @@ pub struct History {
     pub origin: Origin,
     /// The name of the snapshot at position 0, for dated snapshots.
     pub first_snapshot: Option<String>,
-    /// Parquet files of tables that are read in place, in the order of `schema.tables`; empty for tables held as versions.
-    pub files: Vec<Vec<PathBuf>>,
+    /// The tables that are read in place, in the order of `schema.tables`; None for those that are held as versions.
+    pub in_place: Vec<Option<InPlace>>,
 }
 
 impl History {
@@ -110,7 +110,7 @@ impl History {
             .iter()
             .map(|table| TableVersions::new(table.clone(), partial_start))
             .collect();
-        let files = vec![Vec::new(); schema.tables.len()];
+        let in_place = vec![None; schema.tables.len()];
         History {
             schema,
             tables,
@@ -121,7 +121,7 @@ impl History {
             skipped: Vec::new(),
             origin,
             first_snapshot: None,
-            files,
+            in_place,
         }
     }
 

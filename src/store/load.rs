@@ -9,6 +9,7 @@ use super::chain::{Sealed, Stretch};
 use super::error::StoreError;
 use super::format::{Kind, segment_directory};
 use super::ledger::commits;
+use super::manifest::{Manifest, TableManifest};
 use super::segment::{TRANSACTIONS, Unreadable, decode_changes, decode_transactions};
 use super::snapshot::parallel;
 use crate::change::{Change, Commit, Transaction};
@@ -58,8 +59,8 @@ impl Store {
         Ok(history)
     }
 
-    /// The state of a snapshot, as the beginning of a history.
-    fn base(&self, at: Commit) -> Result<History, StoreError> {
+    /// A history that begins with a snapshot, without its rows.
+    pub(super) fn beginning(&self, at: Commit, manifest: &Manifest) -> History {
         let format = self.format();
         let origin = match format.kind {
             Kind::Snapshots => Origin::DatedSnapshots,
@@ -68,24 +69,41 @@ impl Store {
         };
         let schema = format.schema.clone();
         let mut history = History::beginning_at(schema, origin, format.partial_start, at);
-        let manifest = self.manifest(at)?;
         history.first_snapshot = manifest.name.clone();
         history.base = manifest.meta();
+        history
+    }
+
+    /// The state of a snapshot, as the beginning of a history.
+    fn base(&self, at: Commit) -> Result<History, StoreError> {
+        let manifest = self.manifest(at)?;
+        let mut history = self.beginning(at, &manifest);
         for (number, table) in manifest.tables.iter().enumerate() {
-            let declared = &format.schema.tables[number];
-            for chunks in table.chunks.chunks(CHUNKS_AT_ONCE) {
-                let parts = parallel(chunks.len(), |at| self.rows(declared, &chunks[at]))?;
-                for (rows, chunk) in parts.iter().zip(chunks) {
-                    history.tables[number].load_stored(rows).map_err(|error| {
-                        let sealed = chunk.sealed();
-                        let range = (0, sealed.bytes);
-                        let affects = format!("rows of {}", declared.name.short());
-                        StoreError::damaged(sealed.path, range, error.to_string(), affects)
-                    })?;
-                }
-            }
+            self.load(&mut history, number, table)?;
         }
         Ok(history)
+    }
+
+    /// Loads the rows of a table.
+    pub(super) fn load(
+        &self,
+        history: &mut History,
+        number: usize,
+        table: &TableManifest,
+    ) -> Result<(), StoreError> {
+        let declared = &self.format().schema.tables[number];
+        for chunks in table.chunks.chunks(CHUNKS_AT_ONCE) {
+            let parts = parallel(chunks.len(), |at| self.rows(declared, &chunks[at]))?;
+            for (rows, chunk) in parts.iter().zip(chunks) {
+                history.tables[number].load_stored(rows).map_err(|error| {
+                    let sealed = chunk.sealed();
+                    let range = (0, sealed.bytes);
+                    let affects = format!("rows of {}", declared.name.short());
+                    StoreError::damaged(sealed.path, range, error.to_string(), affects)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies the changes after one position up to another.

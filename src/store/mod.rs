@@ -23,6 +23,7 @@ pub mod disk;
 mod error;
 mod format;
 mod hash;
+mod in_place;
 mod ledger;
 mod load;
 mod manifest;

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod flips;
 mod golden;
+mod in_place;
 mod kill;
 mod readers;
 #[allow(dead_code)]

@@ -13,7 +13,7 @@ use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
 
 /// The Arrow type in which a column of this type is held (integers are widened to 64 bits, so keys of different width join).
-pub(super) fn arrow_type(data_type: &DataType) -> ArrowType {
+pub(in crate::state) fn arrow_type(data_type: &DataType) -> ArrowType {
     match data_type {
         DataType::Bool => ArrowType::Boolean,
         DataType::Int16 | DataType::Int32 | DataType::Int64 => ArrowType::Int64,
