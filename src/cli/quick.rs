@@ -206,7 +206,7 @@ impl Search<'_> {
         before
             .filter(old)
             .map(|kept| kept.at)
-            .last()
+            .next_back()
             .unwrap_or(ledger.first)
     }
 

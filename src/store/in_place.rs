@@ -181,7 +181,7 @@ impl StoredTable {
         let room = self
             .shared
             .room
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, room);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
         if room.is_ok() {
             *place = Some(bytes.clone());
         }

@@ -345,8 +345,9 @@ impl Case {
                 life.onset <= position && life.healed.is_none_or(|healed| position < healed)
             };
             let bad: Vec<&Life> = whole.intervals.iter().filter(covers).collect();
-            let healed = |key: &&Box<[u8]>| !bad.iter().any(|life| life.order == **key);
-            let healed: Vec<Box<[u8]>> = open.keys().filter(healed).cloned().collect();
+            let is_bad = |key: &[u8]| bad.iter().any(|life| *life.order == *key);
+            let mut healed: Vec<Box<[u8]>> = open.keys().cloned().collect();
+            healed.retain(|key| !is_bad(key));
             for key in healed {
                 let mut life = open.remove(&key).expect("it is open");
                 life.healed = Some(position);

@@ -261,11 +261,14 @@ fn equal_keys_are_never_parted() {
     }
 }
 
+/// A kind of key: its type, and the key with a number.
+type Kind = (&'static str, Box<dyn FnMut(usize) -> Cell>);
+
 #[test]
 fn heights_are_spread_evenly_over_all_kinds_of_keys() {
     let count = 50_000usize;
     let mut rng = Rng(3);
-    let kinds: [(&str, Box<dyn FnMut(usize) -> Cell>); 4] = [
+    let kinds: [Kind; 4] = [
         ("bigint", Box::new(|at| Cell::Int(at as i64))),
         (
             "text",

@@ -112,7 +112,7 @@ impl Memory {
         let mut state = self.state();
         let pending = std::mem::take(&mut state.pending);
         for change in pending {
-            if random() % 2 == 0 {
+            if random().is_multiple_of(2) {
                 change.apply(&mut state.synced);
             }
         }
@@ -205,7 +205,7 @@ fn torn(file: &File, random: &mut impl FnMut() -> u64) -> Vec<u8> {
     }
     let Some(new) = file.bytes.strip_prefix(file.synced.as_slice()) else {
         // It was cut: either length.
-        return if random() % 2 == 0 {
+        return if random().is_multiple_of(2) {
             file.bytes.clone()
         } else {
             file.synced.clone()
