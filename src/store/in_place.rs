@@ -175,7 +175,8 @@ impl StoredTable {
         }
         let affects = self.affects();
         let sealed = self.manifest.chunks[at].sealed();
-        let bytes = Bytes::from(self.shared.store.fetch_for(&sealed, &affects)?);
+        let vouched = self.shared.store.fetch_for(&sealed, &affects)?;
+        let bytes = Bytes::from(vouched.into_bytes());
         let room = |room: u64| room.checked_sub(sealed.bytes);
         let room = self
             .shared
