@@ -156,6 +156,11 @@ impl Search<'_> {
                 _ => low + (high - low) / 2,
             };
             step *= 2;
+            if middle == 0 && rule.within_us.is_some() {
+                // Nothing can be overdue yet; what is bad there is known to be so when the commits are judged.
+                low = 1;
+                continue;
+            }
             let outcome = self.state(rule, positions[middle])?;
             judged += 1;
             match outcome.verdict {

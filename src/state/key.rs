@@ -74,7 +74,7 @@ impl Keys {
     }
 
     /// Adds keys behind the others.
-    pub(super) fn append(&mut self, other: &Keys) {
+    pub fn append(&mut self, other: &Keys) {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| before + end));

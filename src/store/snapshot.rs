@@ -1,9 +1,13 @@
 //! Making snapshots: all rows at once, or from the snapshot before and what changed since, where only the chunks that changed are read
 //! and written.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod next;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use next::{Next, Placed};
 
 use super::Store;
 use super::chain::{Act, Sealed, Vouched};
@@ -17,8 +21,7 @@ use super::writer::{Staged, Writer};
 use crate::change::{Commit, TransactionMeta};
 use crate::schema::Table;
 use crate::state::{
-    Fingerprint, History, Keys, Print, StoredRows, TableVersions, heights, nodes, of_state, sorted,
-    table_print,
+    Fingerprint, History, Print, StoredRows, heights, nodes, of_state, table_print,
 };
 
 /// A chunk's file before it is written.
@@ -376,163 +379,4 @@ pub(super) fn parallel<T: Send>(
         .expect("no holder panics")
         .into_values()
         .collect()
-}
-
-/// Rows that went or came, by the chunk of the snapshot before to which their keys belong.
-struct Placed {
-    rows: StoredRows,
-    keys: Keys,
-    /// Row numbers by chunk.
-    places: HashMap<usize, Vec<u32>>,
-}
-
-impl Placed {
-    fn new(versions: &TableVersions, rows: &[u32], old: &TableManifest) -> Placed {
-        let rows = versions.stored(rows);
-        let keys = Keys::of(&versions.table, &rows);
-        let mut places: HashMap<usize, Vec<u32>> = HashMap::new();
-        for (row, key) in (0u32..).zip(keys.iter()) {
-            let above = old
-                .chunks
-                .partition_point(|chunk| chunk.from.0.as_slice() <= key);
-            places.entry(above.saturating_sub(1)).or_default().push(row);
-        }
-        Placed { rows, keys, places }
-    }
-
-    fn of(&self, chunk: usize) -> &[u32] {
-        self.places.get(&chunk).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// A table on its way from one snapshot to the next.
-struct Next<'a> {
-    store: &'a Store,
-    table: &'a Table,
-    level: u8,
-    old: &'a TableManifest,
-    gone: Placed,
-    come: Placed,
-    put: Option<Put<'a>>,
-}
-
-impl Next<'_> {
-    fn table(&self) -> Result<TableManifest, StoreError> {
-        let mut chunks: Vec<Chunk> = Vec::new();
-        // Rows behind the last cut, and where they begin.
-        let mut open: Option<(StoredRows, KeyBytes)> = None;
-        let count = self.old.chunks.len().max(1);
-        for number in 0..count {
-            let old = self.old.chunks.get(number);
-            let changed = !self.gone.of(number).is_empty() || !self.come.of(number).is_empty();
-            if let Some(old) = old.filter(|_| open.is_none() && !changed) {
-                chunks.push(old.clone());
-                continue;
-            }
-            let from = old.map(|old| old.from.clone()).unwrap_or_default();
-            let (begun, from) = match open.take() {
-                Some((rows, from)) => (Some(rows), from),
-                None => (None, from),
-            };
-            let rows = self.merged(number, begun)?;
-            let is_last = number + 1 == count;
-            open = self.cut(rows, from, is_last, &mut chunks)?;
-        }
-        if let Some(first) = chunks.first_mut() {
-            // Where all rows before it went: nothing is below the first chunk.
-            first.from = KeyBytes::default();
-        }
-        Ok(table_manifest(self.table, self.level, chunks))
-    }
-
-    /// The rows of a chunk after the changes, in order, with those before it that are not cut off yet.
-    fn merged(
-        &self,
-        number: usize,
-        begun: Option<StoredRows>,
-    ) -> Result<(StoredRows, Keys), StoreError> {
-        let mut parts: Vec<StoredRows> = begun.into_iter().collect();
-        if let Some(old) = self.old.chunks.get(number) {
-            let rows = self.store.rows(self.table, old)?;
-            let left = self.left(&rows, self.gone.of(number), old)?;
-            parts.push(rows.take(&left));
-        }
-        parts.push(self.come.rows.take(self.come.of(number)));
-        let parts: Vec<&StoredRows> = parts.iter().collect();
-        let rows = StoredRows::concat(&parts).map_err(|error| {
-            StoreError::refused(
-                format!("table {}: {error}", self.table.name.short()),
-                "numbers of this table have too many digits together",
-            )
-        })?;
-        let keys = Keys::of(self.table, &rows);
-        let order = sorted(self.table, &rows, &keys);
-        Ok((rows.take(&order), keys.take(&order)))
-    }
-
-    /// The rows of a chunk without those that went.
-    fn left(&self, rows: &StoredRows, gone: &[u32], old: &Chunk) -> Result<Vec<u32>, StoreError> {
-        let keys = Keys::of(self.table, rows);
-        let mut by_key: HashMap<&[u8], Vec<u32>> = HashMap::new();
-        for &row in gone {
-            by_key
-                .entry(self.gone.keys.get(row as usize))
-                .or_default()
-                .push(row);
-        }
-        let mut left = Vec::with_capacity(rows.len());
-        for (row, key) in (0u32..).zip(keys.iter()) {
-            let same =
-                |gone: &u32| rows.same(row as usize, &self.gone.rows, *gone as usize, self.table);
-            let found = by_key.get_mut(key).and_then(|gone| {
-                let at = gone.iter().position(same)?;
-                Some(gone.swap_remove(at))
-            });
-            if found.is_none() {
-                left.push(row);
-            }
-        }
-        if by_key.values().all(Vec::is_empty) {
-            return Ok(left);
-        }
-        let sealed = old.sealed();
-        Err(StoreError::damaged(
-            sealed.path.as_str(),
-            (0, sealed.bytes),
-            "a row that the changes remove is not in it",
-            format!("rows of {}", self.table.name.short()),
-        ))
-    }
-
-    /// Cuts rows into chunks; what is behind the last cut goes on, unless nothing follows.
-    fn cut(
-        &self,
-        (rows, keys): (StoredRows, Keys),
-        from: KeyBytes,
-        is_last: bool,
-        chunks: &mut Vec<Chunk>,
-    ) -> Result<Option<(StoredRows, KeyBytes)>, StoreError> {
-        let heights = heights(&keys);
-        let mut from = from;
-        let mut open = None;
-        for (start, end) in cuts(&heights, self.level) {
-            if start > 0 {
-                from = between(keys.get(start - 1), keys.get(start));
-            }
-            let rows = rows.slice(start, end - start);
-            if heights[end - 1] <= self.level && !is_last {
-                open = Some((rows, from.clone()));
-                break;
-            }
-            let run = Run {
-                table: self.table,
-                rows: &rows,
-                heights: &heights[start..end],
-                level: self.level,
-                from: from.clone(),
-            };
-            chunks.push(run.chunk(self.put)?);
-        }
-        Ok(open)
-    }
 }

@@ -391,3 +391,54 @@ fn status_says_what_is_known_and_what_is_not() {
         .find(|line| line.chars().count() > 60 && !line.contains(" head "));
     assert_eq!(long, None);
 }
+
+/// All keys of a document, of the objects inside of it as well.
+fn keys(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                out.push(key.clone());
+                keys(value, out);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_names_every_key() {
+    let place = place();
+    place.write(
+        "firstbad.yaml",
+        "store: s\nretention: {size: 1}\nsnapshots: {every_changes: 4}\n",
+    );
+    begin(&place, "young");
+    grow(&place, "young", 1..=2);
+    let mut documents = vec![record(&place, "young", "s")];
+    documents.push(
+        snapshot(&place, &["--at=#5", "--format=json"])
+            .exits(0)
+            .json(),
+    );
+    documents.push(record(&place, "h", "s"));
+    documents.push(intact(&place, "s"));
+    documents.push(status(&place, "s"));
+    place.write("s/stray", "x");
+    let damaged = place.run(&["verify", "--format", "json"]).exits(1);
+    documents.push(damaged.json());
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/store.md");
+    let page = std::fs::read_to_string(page).expect("the page can be read");
+    for document in &documents {
+        let mut found = Vec::new();
+        keys(document, &mut found);
+        assert!(found.len() > 10, "{document}");
+        for key in found.iter().filter(|key| *key != "schema") {
+            let named = [format!("`{key}`"), format!("\"{key}\"")];
+            assert!(
+                named.iter().any(|named| page.contains(named)),
+                "docs/store.md: {key}"
+            );
+        }
+    }
+}

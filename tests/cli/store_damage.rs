@@ -437,6 +437,45 @@ fn a_store_that_was_set_back_is_found_by_its_head() {
 }
 
 #[test]
+fn the_value_of_a_variable_is_not_shown() {
+    const SECRET: &str = "s3cr3t-hunter2";
+    let place = place();
+    std::fs::rename(place.path("h"), place.path(SECRET)).expect("it can be renamed");
+    let config = "source: ${SECRET}\nstore: kept/${SECRET}\nrules: rules\n";
+    place.write("firstbad.yaml", config);
+    let hidden = |arguments: &[&str], code: i32| {
+        let ran = place.run_with(arguments, &[("SECRET", SECRET)]).exits(code);
+        let all = format!("{}{}", ran.out, ran.err);
+        assert!(!all.contains(SECRET), "{arguments:?}\n{all}");
+        assert!(!all.is_empty(), "{arguments:?}");
+    };
+    hidden(&["status"], 2);
+    hidden(&["verify"], 2);
+    for format in ["text", "json"] {
+        hidden(&["record", "--format", format], 0);
+        hidden(&["snapshot", "--at", "#4", "--format", format], 0);
+        hidden(&["status", "--format", format], 0);
+        hidden(&["verify", "--format", format], 0);
+    }
+    let kept = place.path("kept").join(SECRET);
+    let writer = Writer::open(&kept, || unreachable!("it is there")).expect("it is free");
+    hidden(&["record"], 3);
+    hidden(&["status", "--format", "json"], 0);
+    drop(writer);
+    let format = place.read(&format!("kept/{SECRET}/FORMAT"));
+    assert!(!format.contains(SECRET), "{format}");
+    place.write(&format!("kept/{SECRET}/chain"), "x\ny\n");
+    for format in ["text", "json"] {
+        hidden(&["verify", "--format", format], 1);
+    }
+    hidden(&["record"], 3);
+    hidden(&["status"], 3);
+    std::fs::remove_dir_all(&kept).expect("it can be removed");
+    place.write(&format!("kept/{SECRET}"), "");
+    hidden(&["record"], 2);
+}
+
+#[test]
 fn quick_compares_bytes_only() {
     let place = store();
     let ran = place.run(&["verify", "s", "--quick"]).exits(0);

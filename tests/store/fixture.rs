@@ -49,6 +49,11 @@ pub(crate) fn named<T>(what: &str, job: impl FnOnce() -> T) -> T {
     })
 }
 
+/// Whether there is time for everything: `FIRSTBAD_THOROUGH` says so.
+pub(crate) fn thorough() -> bool {
+    std::env::var_os("FIRSTBAD_THOROUGH").is_some()
+}
+
 /// A directory where syncing costs nothing, as far as the machine has one.
 pub(crate) fn directory() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
@@ -254,16 +259,15 @@ pub(crate) fn reference(seed: u64, size: Size) -> (Story, Vec<Step>) {
 /// The files of the small store that is damaged in every way.
 pub(crate) fn small_store() -> (Truth, BTreeMap<String, Vec<u8>>) {
     let size = Size {
-        rows: 30,
+        rows: 20,
         commits: 6,
-        changes: 4,
+        changes: 3,
     };
     let story = Story::random(&mut Rng::new(7), size);
     let memory = Memory::new();
     let disk: Arc<dyn Disk> = Arc::new(memory.clone());
     let plan = [
         Step::Record(3, segments_of(100)),
-        Step::Snapshot(3),
         Step::Record(6, segments_of(100)),
         Step::Snapshot(6),
     ];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use firstbad::store::disk::{Disk, Memory};
 use firstbad::store::{Damage, Store, StoreError};
 
-use crate::fixture::{BYTES, Truth, on_two, seed, small_store, verified};
+use crate::fixture::{BYTES, Truth, on_two, seed, small_store, thorough, verified};
 use crate::rng::Rng;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -85,16 +85,16 @@ fn check(files: &Files, truth: &Truth, flip: Flip<'_>, seen: &Read) {
 }
 
 /// A random bit of every byte, and more of those that everything depends on. Of a file with one hash each eighth byte is read as well,
-/// unless `FIRSTBAD_FLIPS` asks for all of them and all bits.
+/// unless `FIRSTBAD_THOROUGH` asks for all of them and all bits.
 fn flips<'a>(files: &'a Files, rng: &mut Rng) -> Vec<Flip<'a>> {
-    let all = std::env::var_os("FIRSTBAD_FLIPS").is_some();
+    let all = thorough();
     let mut flips = Vec::new();
     for (path, bytes) in files {
         let is_root = path == "FORMAT" || path == "chain" || path.starts_with("snapshots/");
         for at in 0..bytes.len() {
             let one = (rng.next() % 8) as u8;
-            let more = |bit: u8| is_root && (all || at % 16 == 0);
-            let bits = (0..8).filter(|&bit| bit == one || more(bit));
+            let more = is_root && (all || at % 16 == 0);
+            let bits = (0..8).filter(|&bit| bit == one || more);
             flips.extend(bits.map(|bit| Flip {
                 path,
                 at,

@@ -1,6 +1,6 @@
 //! Stores: what goes in comes out, on disks that fail and after crashes; what is damaged is found.
 //!
-//! `FIRSTBAD_SEED` replays a campaign with another seed.
+//! `FIRSTBAD_SEED` replays a campaign with another seed; `FIRSTBAD_THOROUGH` does all of each, which takes minutes.
 
 mod derived;
 mod faults;
