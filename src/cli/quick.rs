@@ -220,7 +220,11 @@ impl Search<'_> {
     }
 
     fn judge(&self, from: Commit, to: Commit) -> Result<Judge, Stop> {
-        let history = self.store.history_of(from..=to);
+        let is_snapshot = from == to && self.store.ledger().snapshots.contains_key(&to);
+        let history = match is_snapshot {
+            true => self.store.history_in_place(to),
+            false => self.store.history_of(from..=to),
+        };
         let history = history.map_err(|error| inputs::store_error(&error, self.directory))?;
         self.asked
             .arguments

@@ -9,6 +9,15 @@ use super::versions::TableVersions;
 use crate::change::Commit;
 
 impl TableVersions {
+    /// The versions that died in a range of commits, in the order of their commits.
+    pub(super) fn deaths(&self, range: &RangeInclusive<Commit>) -> &[(Commit, u32)] {
+        let start = self
+            .deaths
+            .partition_point(|(died, _)| died < range.start());
+        let end = self.deaths.partition_point(|(died, _)| died <= range.end());
+        &self.deaths[start..end.max(start)]
+    }
+
     /// The versions that some position in a range of commits sees begin, in ascending order; those of the snapshot at position 0.
     pub fn born_in(&self, range: &RangeInclusive<Commit>) -> Vec<u32> {
         let mut rows = self.births(range);

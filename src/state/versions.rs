@@ -567,15 +567,6 @@ impl TableVersions {
         let born = |(_, born): &(u32, &Commit)| range.contains(*born);
         (0u32..).zip(&self.born).filter(born).map(|(row, _)| row)
     }
-
-    /// The versions that died in a range of commits, in the order of their commits.
-    pub(super) fn deaths(&self, range: &RangeInclusive<Commit>) -> &[(Commit, u32)] {
-        let start = self
-            .deaths
-            .partition_point(|(died, _)| died < range.start());
-        let end = self.deaths.partition_point(|(died, _)| died <= range.end());
-        &self.deaths[start..end.max(start)]
-    }
 }
 
 /// Whether two row versions hold the same in these columns.

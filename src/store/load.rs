@@ -71,6 +71,9 @@ impl Store {
         let mut history = History::beginning_at(schema, origin, format.partial_start, at);
         history.first_snapshot = manifest.name.clone();
         history.base = manifest.meta();
+        // A commit without a time comes after one that may have one: now is the same, however much is read.
+        let kept = self.ledger().snapshots.get(&at);
+        history.base.time = history.base.time.or(kept.and_then(|kept| kept.time));
         history
     }
 

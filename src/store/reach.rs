@@ -11,7 +11,7 @@ use crate::state::{History, parse_lsn};
 
 impl Store {
     /// A history in which positions that are named like this mean the same as in [`Store::history`], with the same states; it may begin
-    /// later and end earlier.
+    /// later and end earlier, and the rows of a snapshot may be left in their files.
     ///
     /// # Errors
     /// As [`Store::history`].
@@ -34,7 +34,10 @@ impl Store {
                 start.unwrap_or(ledger.first)..=self.beyond_gap(end.unwrap_or(ledger.head()))
             }
         };
-        self.history_of(range)
+        match range.start() == range.end() && ledger.snapshots.contains_key(range.start()) {
+            true => self.history_in_place(*range.start()),
+            false => self.history_of(range),
+        }
     }
 
     /// A position, or the end of the gap in which it lies or after which it comes: what lies in a gap is told by its end.
