@@ -11,9 +11,9 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 
+use super::chunks::ChunkTable;
 use crate::change::Commit;
 use crate::schema::Table;
-use super::chunks::ChunkTable;
 use crate::state::{History, InPlace, Relation};
 
 /// The only catalog there is.
@@ -176,17 +176,18 @@ impl View {
 
     fn table(&self, table: usize, relation: &Relation) -> Result<Built> {
         let in_place = self.history.in_place[table].as_ref();
-        let provider: Arc<dyn TableProvider> = match in_place.filter(|_| *relation == Relation::State) {
-            Some(InPlace::Files(files)) => self.files.provider(files)?,
-            Some(InPlace::Chunks(chunks)) => Arc::new(ChunkTable::new(chunks)),
-            None => {
-                let rows = self.history.rows(table, relation, self.position);
-                return Ok(Built {
-                    provider: memory_table(&rows.batch)?,
-                    unknown: rows.unknown,
-                });
-            }
-        };
+        let provider: Arc<dyn TableProvider> =
+            match in_place.filter(|_| *relation == Relation::State) {
+                Some(InPlace::Files(files)) => self.files.provider(files)?,
+                Some(InPlace::Chunks(chunks)) => Arc::new(ChunkTable::new(chunks)),
+                None => {
+                    let rows = self.history.rows(table, relation, self.position);
+                    return Ok(Built {
+                        provider: memory_table(&rows.batch)?,
+                        unknown: rows.unknown,
+                    });
+                }
+            };
         Ok(Built {
             provider,
             unknown: Vec::new(),

@@ -259,7 +259,10 @@ impl FileTables for Parquet {
         }
         let schema = schema.ok_or_else(|| external(&"no file"))?;
         // See `floats_in_files`.
-        let floats = schema.fields().iter().any(|field| field.data_type().is_floating());
+        let floats = schema
+            .fields()
+            .iter()
+            .any(|field| field.data_type().is_floating());
         let format = ParquetFormat::default().with_enable_pruning(!floats);
         let options = ListingOptions::new(Arc::new(format)).with_file_extension("");
         let config = ListingTableConfig::new_with_multi_paths(urls)
