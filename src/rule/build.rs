@@ -217,10 +217,7 @@ impl Builder<'_, '_> {
                 } else {
                     tag.to_string()
                 };
-                let message = format!(
-                    "the YAML tag `{}` means nothing here",
-                    shortened(&shown)
-                );
+                let message = format!("the YAML tag `{}` means nothing here", shortened(&shown));
                 return Err(stop(
                     self.source.span(node).error(message),
                     "remove the tag",

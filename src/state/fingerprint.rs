@@ -9,12 +9,12 @@
 
 use std::fmt;
 
-use super::{History, InPlace};
 use super::key::{Keys, identity, sorted_by};
 use super::row::{RowBytes, length, text};
 use super::stored::view::Column;
 use super::tree::{LEVELS, Tree, heights_of};
 use super::versions::TableVersions;
+use super::{History, InPlace};
 use crate::change::Commit;
 use crate::schema::{Table, TableName};
 

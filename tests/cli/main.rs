@@ -16,9 +16,9 @@ mod life;
 mod next;
 mod place;
 mod positions;
-mod quick;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod quick;
 mod real;
 mod rule_verbs;
 mod sql;

@@ -127,7 +127,7 @@ impl Reference {
             (self.done.head, self.done.first)
         );
         // The proof takes its time.
-        let options = if finished.snapshots % 2 == 0 || thorough() {
+        let options = if finished.snapshots.is_multiple_of(2) || thorough() {
             ALL
         } else {
             BYTES

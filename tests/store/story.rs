@@ -258,9 +258,9 @@ fn change(rng: &mut Rng, rows: &mut Vec<Row>, table: usize, size: usize) -> Opti
         return Some(one(Op::Delete, Some(image(&old)), None));
     }
     let mut new = old.clone();
-    for column in keys(table)..columns(table) {
+    for (column, place) in new.iter_mut().enumerate().skip(keys(table)) {
         if rng.chance(40) {
-            new[column] = cell(rng, table, column, size);
+            *place = cell(rng, table, column, size);
         }
     }
     if keys(table) > 0 && rng.chance(20) {
