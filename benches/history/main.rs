@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --profile dist --bench history -- [batch] [group] [long] [--orders 200000] [--transactions 1000000]`
 
+// The benchmarks of stores share it.
+#[allow(dead_code)]
 mod shop;
 
 use std::path::{Path, PathBuf};
