@@ -46,6 +46,9 @@
 //! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
 //! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |
 //! | 15 | Rule SQL reads registered tables and nothing else. | [`rule`], [`judge`] | `tests/hostile` |
+//! | 16 | The timeline of a store is append-only: any changed, missing or added byte is found and located, and no parser sees bytes whose hash was not compared. | [`store`] | `tests/store` |
+//! | 17 | After a crash or a failed write, all that was sealed is there, and nothing else is claimed. | [`store`] | `tests/store` |
+//! | 18 | Equal states have equal fingerprints, whatever way led there. | [`state`], [`store`] | `state`, `tests/store` |
 //!
 //! # Four kinds of wrong
 //!
