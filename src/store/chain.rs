@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hash::Hash;
+use super::disk::Disk;
+use super::hash::{Hash, Hasher};
 use crate::change::Commit;
 
 /// The file of the chain.
@@ -76,6 +77,16 @@ impl Sealed {
     /// Whether these are the bytes that were sealed.
     pub fn holds(&self, bytes: &[u8]) -> bool {
         self.bytes == bytes.len() as u64 && Hash::of(bytes) == self.blake3
+    }
+
+    /// Whether a file has the bytes that were sealed, without holding it in memory.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn is_at(&self, disk: &dyn Disk, path: &str) -> std::io::Result<bool> {
+        let mut hasher = Hasher::default();
+        disk.stream(path, &mut |piece| hasher.update(piece))?;
+        Ok(hasher.bytes() == self.bytes && hasher.finish() == self.blake3)
     }
 
     /// The range of bytes, end excluded, in which wrong bytes differ from the sealed ones, as narrow as the blocks tell.

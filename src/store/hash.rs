@@ -62,3 +62,24 @@ impl<'de> Deserialize<'de> for Hash {
         Hash::parse(&text).ok_or_else(|| serde::de::Error::custom("64 hexadecimal digits"))
     }
 }
+
+/// Hashes a file piece by piece.
+#[derive(Default)]
+pub(super) struct Hasher {
+    hasher: blake3::Hasher,
+}
+
+impl Hasher {
+    pub(super) fn update(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    /// How many bytes there were.
+    pub(super) fn bytes(&self) -> u64 {
+        self.hasher.count()
+    }
+
+    pub(super) fn finish(&self) -> Hash {
+        Hash(*self.hasher.finalize().as_bytes())
+    }
+}

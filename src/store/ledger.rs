@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::chain::{Act, Chain, Sealed, Stretch};
+use super::chain::{Act, Chain, Seal, Sealed, Stretch};
 use super::format::{SEGMENTS, SNAPSHOTS, manifest_path, segment_directory};
 use super::hash::Hash;
 use crate::change::Commit;
@@ -67,21 +67,27 @@ impl Ledger {
     /// What a chain adds up to.
     pub fn of(chain: &Chain) -> Ledger {
         let mut ledger = Ledger::default();
-        for (seal, _, _) in &chain.seals {
-            ledger.sealed = Some(seal.time);
-            for path in &seal.removed {
-                ledger.files.remove(path);
-            }
-            for file in &seal.files {
-                let live = Live {
-                    sealed: file.clone(),
-                    seal: seal.seal,
-                };
-                ledger.files.insert(file.path.clone(), live);
-            }
-            ledger.act(&seal.act, seal.time);
-        }
+        chain
+            .seals
+            .iter()
+            .for_each(|(seal, _, _)| ledger.take(seal));
         ledger
+    }
+
+    /// Takes over what the next seal says.
+    pub(super) fn take(&mut self, seal: &Seal) {
+        self.sealed = Some(seal.time);
+        for path in &seal.removed {
+            self.files.remove(path);
+        }
+        for file in &seal.files {
+            let live = Live {
+                sealed: file.clone(),
+                seal: seal.seal,
+            };
+            self.files.insert(file.path.clone(), live);
+        }
+        self.act(&seal.act, seal.time);
     }
 
     fn act(&mut self, act: &Act, time: i64) {

@@ -4,8 +4,9 @@
 mod next;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use next::{Next, Placed};
 
@@ -63,13 +64,20 @@ impl Writer {
             ));
         }
         let staged: Mutex<BTreeMap<String, Staged>> = Mutex::new(BTreeMap::new());
-        let known = self.store().object_paths()?;
+        let disk = Arc::clone(self.store().disk());
+        // What lies in its place belongs to a snapshot that is kept.
+        let is_kept = |path: &str| match disk.read(path, 0) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("read", path)(error)),
+        };
         let put = |(sealed, bytes): File| {
             let path = sealed.path.clone();
-            let is_new =
-                |staged: &BTreeMap<_, _>| !known.contains(&path) && !staged.contains_key(&path);
+            if is_kept(&path)? {
+                return Ok(());
+            }
             let mut all = staged.lock().expect("no holder panics");
-            if !is_new(&all) {
+            if all.contains_key(&path) {
                 return Ok(());
             }
             let named = false;

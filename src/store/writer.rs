@@ -9,7 +9,6 @@ use super::chain::{Act, CHAIN, Chain, Seal, Sealed};
 use super::disk::{Disk, Local, Lock, LockError, directory_of};
 use super::error::StoreError;
 use super::format::{FORMAT, Format, OBJECTS, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
-use super::ledger::Ledger;
 use super::{Store, is_store};
 
 /// A store that is being written; holds its lock.
@@ -142,13 +141,11 @@ impl Writer {
         leave(disk, places.iter().map(|path| unsealed(path)));
         leave(disk, seal.removed.iter().cloned());
         leave(disk, seal.removed.iter().map(|path| unsealed(path)));
-        self.store.ledger = {
-            let chain = Arc::make_mut(&mut self.store.chain);
-            let from = chain.whole;
-            chain.whole += line.len() as u64;
-            chain.seals.push((seal, hash, from));
-            Ledger::of(chain)
-        };
+        self.store.ledger.take(&seal);
+        let chain = Arc::make_mut(&mut self.store.chain);
+        let from = chain.whole;
+        chain.whole += line.len() as u64;
+        chain.seals.push((seal, hash, from));
         self.failed = false;
         Ok(())
     }

@@ -14,6 +14,9 @@ const LOCK_TRIES: usize = 10;
 /// How long is waited between.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
+/// How much of a file is looked at at once.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// A store's directory.
 #[derive(Debug)]
 pub struct Local {
@@ -63,6 +66,19 @@ impl Disk for Local {
         let mut read = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
         file.take(most.saturating_add(1)).read_to_end(&mut read)?;
         Ok(read)
+    }
+
+    fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut file = File::open(self.at(path))?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(read) => each(&piece[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn create(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

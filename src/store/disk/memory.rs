@@ -245,6 +245,12 @@ impl Disk for Memory {
         Ok(bytes[..bytes.len().min(most)].to_vec())
     }
 
+    fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let bytes = self.read(path, u64::MAX)?;
+        each(&bytes);
+        Ok(())
+    }
+
     fn create(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let number = {
             let mut state = self.whole()?;
