@@ -222,6 +222,8 @@ impl Writer {
         to: Commit,
         mut meta: TransactionMeta,
     ) -> Result<Commit, StoreError> {
+        // Whoever wrote the last of the commits between did not write all of them.
+        (meta.context, meta.xid) = (None, None);
         // What is named so was not seen as a transaction.
         meta.snapshot.get_or_insert_with(|| format!("#{at}"));
         let head = self.store().ledger().head();
