@@ -1,6 +1,6 @@
-//! What a store costs: snapshots, verification, time travel, and the way to the first bad write among many snapshots.
+//! What a store costs: snapshots and their proof, time travel, and the way to the first bad write among many snapshots.
 //!
-//! `cargo bench --profile dist --bench store -- [snapshot] [verify] [travel] [search] [--orders 400000] [--snapshots 1000] [--each 10000]`
+//! `cargo bench --profile dist --bench store -- [snapshot] [travel] [search] [--orders 400000] [--snapshots 1000] [--each 10000]`
 
 #[path = "../history/shop.rs"]
 #[allow(dead_code)]
@@ -137,18 +137,6 @@ fn snapshots(sizes: &Sizes) -> Result<(), Failure> {
         println!(
             "verify, proof {prove}: {} bytes in {seconds:.3} s, {rate:.2} GB/s",
             report.bytes
-        );
-    }
-    let sum = Command::new("sh")
-        .arg("-c")
-        .arg("command -v b3sum >/dev/null && find \"$0\" -type f | xargs cat | b3sum --num-threads 1")
-        .arg(&place)
-        .output();
-    let begun = Instant::now();
-    if sum.is_ok_and(|sum| sum.status.success()) {
-        println!(
-            "b3sum of the same bytes, one thread: {:.3} s",
-            begun.elapsed().as_secs_f64()
         );
     }
     Ok(())

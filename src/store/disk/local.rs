@@ -133,7 +133,12 @@ impl Disk for Local {
         };
         let mut found = Vec::new();
         for entry in entries {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The directory went meanwhile.
+                Err(error) if is_no_directory(&error) => break,
+                Err(error) => return Err(error),
+            };
             let name = entry.file_name().into_string().map_err(|name| {
                 let name = crate::escape::os(&name);
                 io::Error::new(
@@ -142,7 +147,12 @@ impl Disk for Local {
                 )
             })?;
             // Not following links: a link is no file of a store.
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // It went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             found.push(Entry {
                 name,
                 is_directory: metadata.is_dir(),
