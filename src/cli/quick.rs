@@ -75,7 +75,7 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
         asked,
         store: &store,
         directory: &directory,
-        judges: BTreeMap::new(),
+        judges: BTreeMap::from([((history.first, at), judge)]),
     };
     let bar = output::progress(prepared.len());
     for rule in prepared {

@@ -77,11 +77,20 @@ pub(super) fn record(arguments: &RecordArgs, config: &Config, verbose: u8) -> Ou
     let source = settings::source(&arguments.source, config)?;
     let directory = place(arguments.store.clone(), config, &source)?;
     let mut is_first = true;
+    let mut is_failing = false;
     loop {
         let history = match source::open_held(&source.arguments) {
             Ok(opened) => {
-                output::diagnostics(&opened.diagnostics, verbose);
+                if is_first {
+                    output::diagnostics(&opened.diagnostics, verbose);
+                }
+                is_failing = false;
                 opened.history
+            }
+            // Said once, until it is over.
+            Err(_) if is_failing => {
+                std::thread::sleep(arguments.every);
+                continue;
             }
             Err(error) => {
                 let stop = inputs::source_error(&error, verbose);
@@ -89,6 +98,7 @@ pub(super) fn record(arguments: &RecordArgs, config: &Config, verbose: u8) -> Ou
                     return Err(stop);
                 }
                 // Perhaps a line that is being written just now.
+                is_failing = true;
                 std::thread::sleep(arguments.every);
                 continue;
             }

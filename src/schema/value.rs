@@ -14,6 +14,7 @@ mod types;
 use super::DataType;
 use crate::change::Cell;
 
+pub(crate) use array::write_item;
 pub(crate) use interval::interval_text;
 pub(crate) use json::canonical as canonical_json;
 pub use json::{parse_json, to_json};

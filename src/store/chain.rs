@@ -85,7 +85,7 @@ impl Sealed {
     /// When it cannot be read.
     pub(super) fn is_at(&self, disk: &dyn Disk, path: &str) -> std::io::Result<bool> {
         let mut hasher = Hasher::default();
-        disk.stream(path, &mut |piece| hasher.update(piece))?;
+        disk.stream(path, self.bytes, &mut |piece| hasher.update(piece))?;
         Ok(hasher.bytes() == self.bytes && hasher.finish() == self.blake3)
     }
 
@@ -193,6 +193,21 @@ pub struct Seal {
 }
 
 impl Seal {
+    /// Whether its paths stay in the store and its commits are numbers of commits: whoever makes a chain of his own can write anything.
+    fn is_sound(&self) -> bool {
+        let is_commit = |commit: Commit| commit < Commit::MAX;
+        let acts = match &self.act {
+            Act::Begin => true,
+            Act::Changes(stretch) | Act::Merge(stretch) => {
+                (1..=stretch.to).contains(&stretch.from) && is_commit(stretch.to)
+            }
+            Act::Snapshot { at, .. } => is_commit(*at),
+            Act::Retain { first, .. } => is_commit(*first),
+        };
+        let files = self.files.iter().map(|file| &file.path);
+        acts && files.chain(&self.removed).all(|path| is_inside(path))
+    }
+
     /// The line of the seal, and its hash.
     pub(super) fn line(&self) -> (String, Hash) {
         let mut line = serde_json::to_string(self).expect("a seal is plain data");
@@ -202,6 +217,13 @@ impl Seal {
         line.push_str(&format!("{HASH_KEY}{hash}\"}}\n"));
         (line, hash)
     }
+}
+
+/// Whether a path leads to a file in the store.
+fn is_inside(path: &str) -> bool {
+    let is_name =
+        |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['\\', '\0', ':']);
+    path.split('/').all(is_name)
 }
 
 /// What stands in the file of the chain.
@@ -268,6 +290,9 @@ impl Chain {
         let mut text = body.to_vec();
         text.push(b'}');
         let seal: Seal = serde_json::from_slice(&text).map_err(|_| "the line is not a seal")?;
+        if !seal.is_sound() {
+            return Err("the seal is none that firstbad writes");
+        }
         if seal.previous != self.head() || seal.seal != self.seals.len() as u64 + 1 {
             return Err("the seal does not follow the one before it");
         }
@@ -369,6 +394,41 @@ mod tests {
             let found = Chain::parse(&text.as_bytes()[..cut]);
             let at_end = cut == 0 || text.as_bytes()[cut - 1] == b'\n';
             assert_eq!(found.broken.is_none(), at_end, "cut after {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_somebody_made_leads_nowhere_else() {
+        let with = |act: Act, path: &str| {
+            let seal = Seal {
+                seal: 1,
+                time: 0,
+                previous: Chain::default().head(),
+                act,
+                files: vec![Sealed::of(path, b"rows")],
+                removed: Vec::new(),
+            };
+            Chain::parse(seal.line().0.as_bytes()).broken.is_none()
+        };
+        assert!(with(Act::Begin, "segments/1-7/0-orders.parquet"));
+        for path in [
+            "/dev/zero",
+            "../orders",
+            "a/../../b",
+            "a//b",
+            "",
+            "./a",
+            "a\\b",
+        ] {
+            assert!(!with(Act::Begin, path), "{path}");
+        }
+        for (from, to) in [(0, 1), (2, 1), (1, Commit::MAX)] {
+            let stretch = Stretch {
+                from,
+                to,
+                ..Stretch::default()
+            };
+            assert!(!with(Act::Changes(stretch), "a"), "{from} to {to}");
         }
     }
 

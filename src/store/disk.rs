@@ -43,11 +43,11 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`] when it is not there; whatever the system says.
     fn read(&self, path: &str, most: u64) -> io::Result<Vec<u8>>;
 
-    /// A whole file, piece by piece.
+    /// The same bytes as [`Disk::read`] gives, piece by piece.
     ///
     /// # Errors
     /// As [`Disk::read`]; some pieces may have been handed on then.
-    fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+    fn stream(&self, path: &str, most: u64, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
 
     /// Writes a file that is not there yet, and syncs its bytes. The directory must be there and is not synced.
     ///

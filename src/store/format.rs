@@ -6,7 +6,7 @@ use super::error::StoreError;
 use super::writer::now;
 use crate::change::Commit;
 use crate::schema::{Schema, Table};
-use crate::state::Origin;
+use crate::state::{LEVELS, Origin};
 
 /// The file that says what a store is.
 pub const FORMAT: &str = "FORMAT";
@@ -107,7 +107,9 @@ impl Format {
             return Err(newer);
         }
         let format: Format = serde_json::from_slice(bytes).map_err(|_| damaged())?;
-        let sound = format.format == NAME && format.schema.tables.iter().all(is_sound);
+        let tables = &format.schema.tables;
+        let sound =
+            format.format == NAME && format.chunk_level < LEVELS && tables.iter().all(is_sound);
         if sound { Ok(format) } else { Err(damaged()) }
     }
 

@@ -111,6 +111,13 @@ pub struct Manifest {
     pub tables: Vec<TableManifest>,
 }
 
+impl TableManifest {
+    /// Whether some cell is not known. A later change may tell what it was, so that state is not proved from the changes after it.
+    pub fn has_unknown(&self) -> bool {
+        self.chunks.iter().any(|chunk| chunk.unknown)
+    }
+}
+
 impl Manifest {
     /// How many rows it has.
     pub fn rows(&self) -> u64 {

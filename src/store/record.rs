@@ -10,7 +10,7 @@ use super::ledger::commits;
 use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
 use super::snapshot::parallel;
 use super::writer::{Staged, Writer};
-use crate::change::{Cell, Commit, Transaction, TransactionMeta};
+use crate::change::{Cell, Change, Commit, Image, Op, Transaction, TransactionMeta};
 use crate::schema::Schema;
 use crate::state::{History, Origin, TableVersions};
 
@@ -346,14 +346,16 @@ impl Store {
         if let Some((_, last)) = self.ledger().segments.last_key_value() {
             self.holds_as(last, history, other)?;
         }
-        let Some((&at, kept)) = self.ledger().snapshots.last_key_value() else {
+        let Some((&at, _)) = self.ledger().snapshots.last_key_value() else {
             return Ok(());
         };
         // Without a snapshot at its beginning, more and more of a state becomes known.
         let comparable = !self.format().partial_start && at >= history.first;
         if comparable && history.unseen_at(at).is_none() {
-            let found = history.state_fingerprint(at).map(super::Hash::from);
-            if found != Some(kept.fingerprint) {
+            let manifest = self.manifest(at)?;
+            let of = |number: usize| history.fingerprint(number, at).map(super::Hash::from);
+            let mut tables = manifest.tables.iter().enumerate();
+            if tables.any(|(at, table)| !table.has_unknown() && of(at) != Some(table.fingerprint)) {
                 let message =
                     format!("the source's state at #{at} is not the one that was recorded");
                 return Err(StoreError::refused(message, other));
@@ -387,9 +389,20 @@ impl Store {
             meta: history.meta(commit).cloned().unwrap_or_default(),
             changes: history.written_changes(commit),
         });
-        let differs = recorded
-            .iter()
-            .find(|one| found.next().as_ref() != Some(*one));
+        let is_loose =
+            |number: usize| self.format().partial_start || history.tables[number].has_unknown();
+        let agrees = |one: &Transaction, other: &Transaction| {
+            let changes = one.changes.iter().zip(&other.changes);
+            one.meta == other.meta
+                && one.changes.len() == other.changes.len()
+                && changes
+                    .into_iter()
+                    .all(|(a, b)| tells(b, a, is_loose(a.table)))
+        };
+        let differs = recorded.iter().find(|one| match found.next() {
+            Some(other) => one.commit != other.commit || !agrees(one, &other),
+            None => true,
+        });
         match differs {
             None => Ok(()),
             Some(one) => {
@@ -399,6 +412,22 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a change says all that another one says, and nothing else but what was not known of its row: of an inserted row, or of
+/// any row where cells are not known (`loose`), since a later change may have told.
+fn tells(change: &Change, recorded: &Change, loose: bool) -> bool {
+    let images = |all: &Option<Image>, some: &Option<Image>| match (all, some) {
+        (Some(all), Some(some)) => {
+            let more = all.len() == some.len() || loose || recorded.op == Op::Insert;
+            more && some.iter().all(|cell| all.contains(cell))
+        }
+        (all, some) => all.is_none() && some.is_none(),
+    };
+    change.table == recorded.table
+        && change.op == recorded.op
+        && images(&change.before, &recorded.before)
+        && images(&change.after, &recorded.after)
 }
 
 /// What distinguishes two schemas, in words.

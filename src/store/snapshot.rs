@@ -22,7 +22,7 @@ use super::writer::{Staged, Writer};
 use crate::change::{Commit, TransactionMeta};
 use crate::schema::Table;
 use crate::state::{
-    Fingerprint, History, Print, StoredRows, heights, nodes, of_state, table_print,
+    Fingerprint, History, Print, StoredRows, TableVersions, heights, nodes, of_state, table_print,
 };
 
 /// A chunk's file before it is written.
@@ -171,6 +171,10 @@ impl Store {
             if gone.is_empty() && come.is_empty() {
                 return Ok(old.clone());
             }
+            if old.has_unknown() {
+                // A later change may have told what a row held then.
+                return whole(versions, at, level, put);
+            }
             let next = Next {
                 store: self,
                 table: &versions.table,
@@ -193,31 +197,36 @@ pub(super) fn all(
     level: u8,
     put: Option<Put<'_>>,
 ) -> Result<Manifest, StoreError> {
-    let tables = history.tables.iter().map(|versions| {
-        let table = &versions.table;
-        let (rows, keys) = versions.ordered(at);
-        let heights = heights(&keys);
-        let cuts = cuts(&heights, level);
-        let chunk = |number: usize| {
-            let (start, end) = cuts[number];
-            let last = start.checked_sub(1).map(|last| keys.get(last));
-            let node = Run {
-                table,
-                rows: &versions.stored(&rows[start..end]),
-                heights: &heights[start..end],
-                level,
-                from: last.map_or_else(KeyBytes::default, |last| between(last, keys.get(start))),
-            };
-            node.chunk(put)
+    let tables = history.tables.iter();
+    let tables = tables.map(|versions| whole(versions, at, level, put));
+    Ok(finish(history, at, tables.collect::<Result<_, _>>()?))
+}
+
+/// A table of a snapshot, from all of its rows.
+fn whole(
+    versions: &TableVersions,
+    at: Commit,
+    level: u8,
+    put: Option<Put<'_>>,
+) -> Result<TableManifest, StoreError> {
+    let table = &versions.table;
+    let (rows, keys) = versions.ordered(at);
+    let heights = heights(&keys);
+    let cuts = cuts(&heights, level);
+    let chunk = |number: usize| {
+        let (start, end) = cuts[number];
+        let last = start.checked_sub(1).map(|last| keys.get(last));
+        let node = Run {
+            table,
+            rows: &versions.stored(&rows[start..end]),
+            heights: &heights[start..end],
+            level,
+            from: last.map_or_else(KeyBytes::default, |last| between(last, keys.get(start))),
         };
-        let chunks = parallel(cuts.len(), chunk)?;
-        Ok(table_manifest(table, level, chunks))
-    });
-    Ok(finish(
-        history,
-        at,
-        tables.collect::<Result<_, StoreError>>()?,
-    ))
+        node.chunk(put)
+    };
+    let chunks = parallel(cuts.len(), chunk)?;
+    Ok(table_manifest(table, level, chunks))
 }
 
 fn finish(history: &History, at: Commit, tables: Vec<TableManifest>) -> Manifest {

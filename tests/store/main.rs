@@ -9,6 +9,7 @@ mod flips;
 mod golden;
 mod in_place;
 mod kill;
+mod learned;
 mod readers;
 #[allow(dead_code)]
 #[path = "../oracle/rng.rs"]

@@ -182,7 +182,8 @@ pub(super) fn write(cells: &[Cell], element: &dyn Fn(&Cell) -> Option<String>, o
     out.push('}');
 }
 
-fn write_item(text: &str, out: &mut String) {
+/// Adds an element of a literal, in quotes where it would be read as something else.
+pub(crate) fn write_item(text: &str, out: &mut String) {
     let special = |c: char| {
         matches!(c, '{' | '}' | '"' | ',' | '\\') || c.is_ascii_whitespace() || c == '\u{b}'
     };

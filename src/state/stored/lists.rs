@@ -4,6 +4,7 @@
 //! its own. Beyond Postgres, lists may be ragged (files can hold such), and a date or time that has no text is `#` and its number.
 
 use crate::change::{Cell, Decimal};
+use crate::schema::value::write_item;
 use crate::schema::{DataType, value};
 
 /// Lists in lists deeper than this are refused: deeper ones cannot be read from any source.
@@ -50,24 +51,6 @@ fn item_text(element: &DataType, cell: &Cell) -> String {
         Ok(again) if again == *cell => text,
         _ => format!("#{number}"),
     }
-}
-
-fn write_item(text: &str, out: &mut String) {
-    let special = |c: char| {
-        matches!(c, '{' | '}' | '"' | ',' | '\\') || c.is_ascii_whitespace() || c == '\u{b}'
-    };
-    if !text.is_empty() && !text.eq_ignore_ascii_case("null") && !text.contains(special) {
-        out.push_str(text);
-        return;
-    }
-    out.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out.push('"');
 }
 
 /// Reads what [`to_text`] wrote, and nothing else; None for any other text.

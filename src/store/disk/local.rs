@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Disk, Entry, LOCK, Lock, LockError, OWNER};
 
 /// The longest word of an owner that is read.
-const OWNER_BYTES_MAX: usize = 1000;
+const OWNER_BYTES_MAX: u64 = 1000;
 /// How often a lock that somebody has is asked for again.
 const LOCK_TRIES: usize = 10;
 /// How long is waited between.
@@ -42,10 +42,19 @@ impl Local {
         }
     }
 
+    /// Opens a file. Links, pipes and devices are no files of a store: some of them never end.
+    fn file(&self, path: &str) -> io::Result<File> {
+        let path = self.at(path);
+        if !std::fs::symlink_metadata(&path)?.is_file() {
+            let kind = io::ErrorKind::IsADirectory;
+            return Err(io::Error::new(kind, "this is no regular file"));
+        }
+        File::open(path)
+    }
+
     fn owner(&self) -> String {
-        let text = std::fs::read(self.at(OWNER)).unwrap_or_default();
-        let text = &text[..text.len().min(OWNER_BYTES_MAX)];
-        match String::from_utf8_lossy(text).trim() {
+        let text = self.read(OWNER, OWNER_BYTES_MAX).unwrap_or_default();
+        match String::from_utf8_lossy(&text).trim() {
             "" => "another process".into(),
             owner => owner.to_owned(),
         }
@@ -61,15 +70,15 @@ fn is_no_directory(error: &io::Error) -> bool {
 
 impl Disk for Local {
     fn read(&self, path: &str, most: u64) -> io::Result<Vec<u8>> {
-        let file = File::open(self.at(path))?;
+        let file = self.file(path)?;
         let bytes = file.metadata()?.len().min(most);
         let mut read = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
         file.take(most.saturating_add(1)).read_to_end(&mut read)?;
         Ok(read)
     }
 
-    fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        let mut file = File::open(self.at(path))?;
+    fn stream(&self, path: &str, most: u64, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut file = self.file(path)?.take(most.saturating_add(1));
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             match file.read(&mut piece) {
@@ -170,7 +179,11 @@ impl Disk for Local {
     fn lock(&self, owner: &str) -> Result<Box<dyn Lock>, LockError> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
-        let file = options.open(self.at(LOCK)).map_err(LockError::Io)?;
+        let file = match self.file(LOCK) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => options.open(self.at(LOCK)),
+        };
+        let file = file.map_err(LockError::Io)?;
         let mut tries = 0;
         loop {
             match file.try_lock() {
@@ -185,12 +198,18 @@ impl Disk for Local {
             }
         }
         let owner_file = self.at(OWNER);
-        std::fs::write(&owner_file, owner).map_err(LockError::Io)?;
+        // What an earlier owner left, or a link that leads elsewhere.
+        let _ = std::fs::remove_file(&owner_file);
+        let mut options = OpenOptions::new();
+        let written = options.write(true).create_new(true).open(&owner_file);
+        written
+            .and_then(|mut file| file.write_all(owner.as_bytes()))
+            .map_err(LockError::Io)?;
         Ok(Box::new(Held { file, owner_file }))
     }
 
     fn holder(&self) -> io::Result<Option<String>> {
-        let file = match File::open(self.at(LOCK)) {
+        let file = match self.file(LOCK) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

@@ -245,8 +245,8 @@ impl Disk for Memory {
         Ok(bytes[..bytes.len().min(most)].to_vec())
     }
 
-    fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        let bytes = self.read(path, u64::MAX)?;
+    fn stream(&self, path: &str, most: u64, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let bytes = self.read(path, most)?;
         each(&bytes);
         Ok(())
     }
