@@ -15,7 +15,7 @@ use super::{Outcome, Stop, inputs, output, quick};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
 use crate::change::Commit;
 use crate::config::Config;
-use crate::diagnostic;
+use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, JudgeError, Options, Prepared};
 use crate::report::{self, Format};
 use crate::rule::Rule;
@@ -142,14 +142,7 @@ fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
     let (rules, expired) = not_expired(rules, today(arguments.place.now), &mut found);
     let judge = arguments.limits.judge(&history, asked.config)?;
     let options = asked.options(range.bad);
-    let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
-        found.extend(mistakes);
-        Vec::new()
-    });
-    if diagnostic::any_error(&found) {
-        return Err(output::wrong_input(&found, verbose));
-    }
-    output::diagnostics(&found, verbose);
+    let prepared = prepared(&judge, &rules, &options, found, verbose)?;
     let prepared = with_keys(prepared, &range)?;
     let mut report = BisectReport {
         expired,
@@ -176,6 +169,25 @@ fn by_rules(asked: &Asked<'_>, verbose: u8) -> Result<BisectReport, Stop> {
     }
     bar.finish_and_clear();
     Ok(report)
+}
+
+/// Rules that fit the source, or everything that is wrong with them and with what was read before.
+pub(super) fn prepared(
+    judge: &Judge,
+    rules: &[Rule],
+    options: &Options,
+    mut found: Vec<Diagnostic>,
+    verbose: u8,
+) -> Result<Vec<Prepared>, Stop> {
+    let prepared = judge.prepare(rules, options).unwrap_or_else(|mistakes| {
+        found.extend(mistakes);
+        Vec::new()
+    });
+    if diagnostic::any_error(&found) {
+        return Err(output::wrong_input(&found, verbose));
+    }
+    output::diagnostics(&found, verbose);
+    Ok(prepared)
 }
 
 /// Applies a function to all items, on as many threads as there are cores; the results are in the order of the items.

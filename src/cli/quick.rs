@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::bisect::{Asked, empty_report, enter, one_rule};
+use super::bisect::{Asked, empty_report, enter, one_rule, prepared};
 use super::check::{not_expired, today};
 use super::{Stop, inputs, output};
 use crate::bisect::{self, BisectReport, Found, Range};
 use crate::change::Commit;
-use crate::diagnostic;
 use crate::judge::{Judge, Options, Prepared, takes_the_past};
 use crate::rule::Rule;
 use crate::source;
@@ -52,15 +51,7 @@ pub(super) fn by_snapshots(asked: &Asked<'_>, verbose: u8) -> Result<BisectRepor
     let at = place.resolve(&history)?.position;
     inputs::seen(&history, &place.at, at)?;
     let judge = arguments.limits.judge(&history, asked.config)?;
-    let options = asked.options(at);
-    let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
-        found.extend(mistakes);
-        Vec::new()
-    });
-    if diagnostic::any_error(&found) {
-        return Err(output::wrong_input(&found, verbose));
-    }
-    output::diagnostics(&found, verbose);
+    let prepared = prepared(&judge, &rules, &asked.options(at), found, verbose)?;
     let range = Range {
         bad: at,
         now_us: place.now,
