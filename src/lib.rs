@@ -11,6 +11,7 @@
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
+//!                                            |    |  +-> turns -> incident -------+   (what became of violations, commit by commit)
 //!                                            |    |                 ^
 //!                                            |    |  factors -------+   (what bad writes have in common)
 //!                                            |    +-> case              (examples inside rule files)
@@ -42,6 +43,7 @@
 //! | 4 | Not known is never NULL; a rule that reads what is not known is unknown. | [`state`], [`judge`] | `tests/cli` |
 //! | 5 | Unknown is never reported as held; a rule whose subject matched no row says so. | [`judge`], [`report`] | `tests/cli` |
 //! | 6 | The first bad write is the exact transaction, or is said to be bounded or pre-existing; what was read in a snapshot is never blamed on a transaction. | [`bisect`] | `tests/oracle`, `tests/cli` |
+//! | 7 | A batch of commits may be judged again after a crash: it changes the incidents once, and what is to be said of them is kept until it was said. | [`incident`] | `incident`, `tests/store` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
@@ -103,6 +105,9 @@ pub mod baseline;
 
 // From the lives of violations to the first bad write; or by any command that judges a state.
 pub mod bisect;
+
+// What becomes of violations over time: incidents, kept in `firstbad.db` beside a store.
+pub mod incident;
 
 // What `check` and `bisect` found as text and JSON; checks also as JUnit, SARIF, annotations and Markdown.
 pub mod report;
