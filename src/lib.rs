@@ -8,6 +8,7 @@
 //! ```text
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
+//! postgres -+
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
@@ -118,7 +119,7 @@ pub mod answer;
 // Rows that differ between two states: two positions, or two sources.
 pub mod diff;
 
-// Postgres, as a good guest: connections, publications and slots, the stream of changes.
+// Postgres, as a good guest: connections, the catalog, snapshots, the stream of changes.
 pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
