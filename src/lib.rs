@@ -8,7 +8,7 @@
 //! ```text
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
-//! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
+//! postgres, files -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
 //!                                            |    |                 ^
@@ -109,6 +109,9 @@ pub mod answer;
 
 // Rows that differ between two states: two positions, or two sources.
 pub mod diff;
+
+// Postgres, as a good guest: connections, the catalog, snapshots of tables.
+pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;

@@ -22,6 +22,7 @@ mod lives;
 mod metric;
 mod mistakes;
 mod named;
+mod needs;
 mod ordered;
 mod positions;
 mod query;
@@ -37,6 +38,7 @@ pub use follow::Following;
 pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
 pub use lives::{Life, Lives, Looked};
+pub use needs::Needs;
 pub use road::Road;
 
 use std::sync::Arc;
