@@ -130,6 +130,31 @@ impl History {
         self.tables[table].load(cells)
     }
 
+    /// Keeps nothing of some columns of a table: see [`TableVersions::leave_out`].
+    pub fn leave_out(&mut self, table: usize, columns: &[usize]) {
+        self.tables[table].leave_out(columns);
+    }
+
+    /// The same tables as they are at the head and without what was before, as a history that begins there. Its memory is that of the
+    /// rows that are alive.
+    ///
+    /// # Panics
+    /// When the head is the last number there is, or rows do not fit where they were.
+    pub fn from_the_head(&self) -> History {
+        let head = self.head();
+        let mut next = Self::beginning_at(self.schema.clone(), self.origin, false, head);
+        next.base = self
+            .meta(head)
+            .cloned()
+            .unwrap_or_else(|| self.base.clone());
+        next.base.time = next.base.time.or_else(|| self.now_at(head));
+        next.first_snapshot = self.first_snapshot.clone();
+        for (to, from) in next.tables.iter_mut().zip(&self.tables) {
+            to.take_living(from);
+        }
+        next
+    }
+
     /// Gets ready for changes after rows were loaded by the batch: on all cores, which the first changes would do on one.
     pub fn settle(&mut self) {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
