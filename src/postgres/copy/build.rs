@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
     Float32Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
-    Time64MicrosecondArray, TimestampMicrosecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{Field, Schema as ArrowSchema};
@@ -142,9 +142,8 @@ impl Rows {
                 }
                 None => {
                     hidden.push((at, BooleanBuffer::new_set(count)));
-                    let mut nothing = Values::new(&column.data_type);
-                    (0..count).for_each(|_| nothing.push_null());
-                    nothing.build(&column.data_type)
+                    let empty = Values::new(&column.data_type).build(&column.data_type);
+                    new_null_array(empty.data_type(), count)
                 }
             };
             fields.push(Field::new(&column.name, array.data_type().clone(), true));

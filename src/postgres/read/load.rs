@@ -44,6 +44,12 @@ pub(super) async fn load(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(History, Vec<Diagnostic>), PostgresError> {
     let mut history = moment.empty();
+    for (table, of) in moment.catalog.schema().tables.iter().enumerate() {
+        let fetched = jobs.iter().find(|job| job.table == table);
+        let is_absent = |at: &usize| fetched.is_none_or(|job| !job.fields.contains(at));
+        let absent: Vec<usize> = (0..of.columns.len()).filter(is_absent).collect();
+        history.leave_out(table, &absent);
+    }
     let mut rows: BTreeMap<usize, u64> = BTreeMap::new();
     for job in &jobs {
         let expected = moment.catalog.tables[job.table].rows;
