@@ -1,11 +1,37 @@
-//! Postgres, as a good guest.
+//! Postgres, as a good guest: connections, publications and slots, the stream of changes.
+//!
+//! Everything runs on a tokio runtime that the caller owns. A [`Target`] says where and as whom; a [`Session`] asks; a
+//! [`Replication`] makes slots and becomes a [`Stream`]. Both log in in one way (`wire`), the only place where passwords are sent,
+//! and have the same settings, so that a value is the same text wherever it comes from. Nothing is shown that is secret: passwords in no text at
+//! all, values of rows in no error.
 
+mod backoff;
 pub mod catalog;
+mod channel;
 mod copy;
+mod dial;
+mod error;
+mod frame;
+mod lsn;
+mod replication;
+mod session;
 pub mod read;
-mod stub;
+pub mod slot;
+mod stream;
+mod target;
+mod tls;
 mod types;
+mod wire;
 
-pub use catalog::Catalog;
-pub use read::{Moment, Progress, Wanted};
-pub use stub::*;
+pub use self::backoff::Backoff;
+pub use self::catalog::Catalog;
+pub use self::channel::Channel;
+pub use self::dial::dial;
+pub use self::error::PostgresError;
+pub use self::lsn::{Lsn, NoLsn};
+pub use self::read::{Moment, Progress, Wanted};
+pub use self::replication::Replication;
+pub use self::session::{Access, Session};
+pub use self::stream::{Event, Stream};
+pub use self::target::{Address, Environment, Host, SslMode, Target};
+pub use self::wire::TextRows;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::catalog::{Catalog, quoted, quoted_table};
-use super::{PostgresError, Session, Target};
+use super::{Access, PostgresError, Session, Target};
 use crate::change::TransactionMeta;
 use crate::diagnostic::Diagnostic;
 use crate::schema::TableName;
@@ -94,7 +94,7 @@ impl Moment {
     /// # Errors
     /// When there is no such server, it does not let us in, or is too old.
     pub async fn open(target: &Target, application: &str) -> Result<Moment, PostgresError> {
-        let leader = Session::open(target, application).await?;
+        let leader = Session::open(target, application, Access::ReadOnly).await?;
         let version = leader.server_version_num();
         if version < VERSION_MIN {
             return Err(PostgresError::refused(

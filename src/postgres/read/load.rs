@@ -13,7 +13,7 @@ use super::{Moment, Progress, SESSIONS_MAX, begin};
 use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, Level, counted};
 use crate::postgres::copy::{Built, Copied, Rows, TOO_WIDE};
-use crate::postgres::{PostgresError, Session, Target};
+use crate::postgres::{Access, PostgresError, Session, Target};
 use crate::schema::{DataType, Schema, Table};
 use crate::state::{History, StoredRows, TooWide};
 
@@ -129,7 +129,7 @@ async fn joined(
     application: &str,
     snapshot: Option<&str>,
 ) -> Result<Arc<Session>, PostgresError> {
-    let session = Session::open(target, application).await?;
+    let session = Session::open(target, application, Access::ReadOnly).await?;
     begin(session.client(), snapshot).await?;
     Ok(Arc::new(session))
 }

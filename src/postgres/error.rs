@@ -92,10 +92,7 @@ impl PostgresError {
     pub(crate) fn closed() -> Self {
         PostgresError::Io {
             doing: "hear from the server".into(),
-            source: io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it has closed the connection",
-            ),
+            source: io::Error::new(io::ErrorKind::UnexpectedEof, "it has closed the connection"),
         }
     }
 
@@ -143,7 +140,14 @@ impl PostgresError {
                     || matches!(
                         sqlstate.as_str(),
                         // Shutdowns, crashes, starts; too many connections; a slot in use; a lock that did not come; serialisation.
-                        "57P01" | "57P02" | "57P03" | "53300" | "55006" | "55P03" | "40001" | "40P01"
+                        "57P01"
+                            | "57P02"
+                            | "57P03"
+                            | "53300"
+                            | "55006"
+                            | "55P03"
+                            | "40001"
+                            | "40P01"
                     )
             }
             PostgresError::Argument { .. }
@@ -164,7 +168,10 @@ impl From<tokio_postgres::Error> for PostgresError {
         }
         // Its text names what was done, never a value; the source of a conversion might.
         let what = error.to_string();
-        match error.into_source().map(|source| source.downcast::<io::Error>()) {
+        match error
+            .into_source()
+            .map(|source| source.downcast::<io::Error>())
+        {
             Some(Ok(source)) if source.kind() != io::ErrorKind::InvalidInput => PostgresError::Io {
                 doing: "talk to the server".into(),
                 source: *source,
@@ -174,29 +181,33 @@ impl From<tokio_postgres::Error> for PostgresError {
     }
 }
 
-/// T
-#[derive(Clone, Debug)]
-pub struct Target(String);
-impl Target {
-    /// T
-    pub fn parse(text: &str) -> Result<Target, PostgresError> { Ok(Target(text.to_owned())) }
-    /// T
-    pub fn shown(&self) -> String { self.0.clone() }
-}
-/// S
-#[derive(Debug)]
-pub struct Session { client: tokio_postgres::Client, version: u32 }
-impl Session {
-    /// S
-    pub async fn open(target: &Target, application: &str) -> Result<Session, PostgresError> {
-        let (client, connection) = tokio_postgres::connect(&target.0, tokio_postgres::NoTls).await?;
-        tokio::spawn(connection);
-        client.batch_execute(&format!("set datestyle=iso; set intervalstyle=postgres; set timezone='UTC'; set extra_float_digits=1; set bytea_output=hex; set client_encoding='UTF8'; set application_name='{application}'")).await?;
-        let version = client.query_one("select current_setting('server_version_num')::int4", &[]).await?.try_get::<_, i32>(0)? as u32;
-        Ok(Session { client, version })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let server = |sqlstate| PostgresError::server(sqlstate, "no");
+        for sqlstate in ["08006", "57P01", "57P02", "57P03", "53300", "55006"] {
+            assert!(server(sqlstate).is_transient(), "{sqlstate}");
+        }
+        for sqlstate in ["42704", "28P01", "3D000", "42501", "22P02"] {
+            assert!(!server(sqlstate).is_transient(), "{sqlstate}");
+        }
+        assert!(PostgresError::closed().is_transient());
+        assert!(!PostgresError::argument("no", "").is_transient());
+        assert!(!PostgresError::protocol("no").is_transient());
     }
-    /// S
-    pub fn client(&self) -> &tokio_postgres::Client { &self.client }
-    /// S
-    pub fn server_version_num(&self) -> u32 { self.version }
+
+    #[test]
+    fn a_value_that_the_server_quotes_is_left_out() {
+        let error =
+            PostgresError::server("22P02", "invalid input syntax for type integer: \"4711\"");
+        assert_eq!(
+            error.to_string(),
+            "the server says: invalid input syntax for type integer (SQLSTATE 22P02)"
+        );
+        let hostile = PostgresError::server("42P01", "relation \"\u{1b}[2J\" does not exist");
+        assert!(!hostile.to_string().contains('\u{1b}'));
+    }
 }
