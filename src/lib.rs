@@ -119,11 +119,14 @@ pub mod answer;
 // Rows that differ between two states: two positions, or two sources.
 pub mod diff;
 
-// Postgres, as a good guest: connections, the catalog, snapshots, the stream of changes.
+// Postgres, as a good guest: connections, the catalog, snapshots of tables, publications and slots, the stream of changes.
 pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// Watches a database: every commit is recorded and judged, what is found becomes incidents.
+pub mod watch;
 
 // Runs the examples inside rule files.
 pub mod case;

@@ -5,6 +5,7 @@ mod bisect;
 mod check;
 mod diff;
 mod inputs;
+mod live;
 mod output;
 mod output_file;
 mod quick;

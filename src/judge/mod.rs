@@ -23,6 +23,7 @@ mod lives;
 mod metric;
 mod mistakes;
 mod named;
+mod needs;
 mod ordered;
 mod positions;
 mod query;
@@ -39,6 +40,7 @@ pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
 pub use live::{Heal, Live, Onset, Turn};
 pub use lives::{Life, Lives, Looked};
+pub use needs::Needs;
 pub use road::Road;
 
 use std::sync::Arc;

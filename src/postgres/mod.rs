@@ -12,7 +12,9 @@
 pub mod assemble;
 mod backoff;
 pub mod catchup;
+pub mod catalog;
 mod channel;
+mod copy;
 mod dial;
 mod error;
 #[cfg(test)]
@@ -23,18 +25,22 @@ pub mod pgoutput;
 pub mod relations;
 mod replication;
 mod session;
+pub mod read;
 pub mod slot;
 pub mod spill;
 mod stream;
 mod target;
 mod tls;
+mod types;
 mod wire;
 
 pub use self::backoff::Backoff;
+pub use self::catalog::Catalog;
 pub use self::channel::Channel;
 pub use self::dial::dial;
 pub use self::error::PostgresError;
 pub use self::lsn::{Lsn, NoLsn};
+pub use self::read::{Moment, Progress, Wanted};
 pub use self::replication::Replication;
 pub use self::session::{Access, Session};
 pub use self::stream::{Event, Stream};

@@ -9,7 +9,8 @@ use super::recorder::Committed;
 use crate::change::Commit;
 use crate::incident::{Batch, Began, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write};
 use crate::judge::{Live, Onset, Turn};
-use crate::postgres::assemble::Item;
+use crate::postgres::assemble::{Body, Item};
+use crate::postgres::relations::SchemaChange;
 use crate::rule::Rule;
 use crate::state::History;
 
@@ -105,8 +106,8 @@ impl Judging {
         &mut self.incidents
     }
 
-    /// Applies a transaction; it is judged with the next call of [`Self::judge`].
-    pub(super) fn apply(&mut self, committed: &Committed) -> Result<(), WatchError> {
+    /// Applies a transaction; it is judged with the next call of [`Self::judge`]. Says which tables are different from here on.
+    pub(super) fn apply(&mut self, committed: &Committed) -> Result<Vec<String>, WatchError> {
         let history = self.live.history_mut();
         let mut lost = Vec::new();
         let mut at = 0;
@@ -126,16 +127,30 @@ impl Judging {
         })?;
         history.commit(committed.meta.clone());
         self.clock = self.clock.max(committed.meta.time);
-        for change in lost {
-            let table = self.live.history().schema.tables[change.table].name.short();
-            let reason = format!("table {table}: {}", change.what);
-            match change.is_followed {
-                true if change.lost.is_empty() => {}
-                true => self.live.lose(change.table, Some(&change.lost), &reason),
-                false => self.live.lose(change.table, None, &reason),
+        Ok(lost.iter().map(|change| self.lose(change)).collect())
+    }
+
+    /// Takes note of tables that are different from here on; says which.
+    pub(super) fn alter(&mut self, body: &Body) -> Result<Vec<String>, WatchError> {
+        let mut altered = Vec::new();
+        body.for_each(|item| {
+            if let Item::SchemaChanged(change) = item {
+                altered.push(change.clone());
             }
+            Ok::<(), WatchError>(())
+        })?;
+        Ok(altered.iter().map(|change| self.lose(change)).collect())
+    }
+
+    fn lose(&mut self, change: &SchemaChange) -> String {
+        let table = self.live.history().schema.tables[change.table].name.short();
+        let reason = format!("table {table}: {}", change.what);
+        match change.is_followed {
+            true if change.lost.is_empty() => {}
+            true => self.live.lose(change.table, Some(&change.lost), &reason),
+            false => self.live.lose(change.table, None, &reason),
         }
-        Ok(())
+        reason
     }
 
     /// Judges what was applied. True when something was found that somebody should know at once.

@@ -404,6 +404,9 @@ impl Watch<'_> {
             self.recorder.as_ref().expect("it records until the end").seal();
         }
         self.metrics.judged_commit(self.judging.judged());
+        if self.ends.is_empty() {
+            self.reach(self.passed)?;
+        }
         if self.sealed == self.head && self.judging.is_waiting() {
             let notices = self.judging.sealed(self.sealed)?;
             self.print_all(&notices, tell)?;
@@ -428,8 +431,11 @@ impl Watch<'_> {
             }
             Input::Idle(end, time) => {
                 self.heard = Instant::now();
-                self.pass(end)?;
+                self.pass(end);
                 self.metrics.clock(time);
+                if self.ends.is_empty() {
+                    self.reach(self.passed)?;
+                }
                 if self.ends.is_empty() && *applied == 0 {
                     let notices = self.judging.tick(time)?;
                     self.print_all(&notices, tell)?;
@@ -495,10 +501,15 @@ impl Watch<'_> {
         let lsn = lsn_of(&meta);
         if lsn <= self.last {
             // It came again: it is recorded already.
-            return self.pass(end_lsn);
+            self.pass(end_lsn);
+            return Ok(());
         }
-        if changes == 0 && matches!(&body, Body::Held(items) if items.is_empty()) {
-            return self.pass(end_lsn);
+        if changes == 0 {
+            // Perhaps a table is different from here on; there is no commit of rows.
+            let altered = self.judging.alter(&body)?;
+            altered.iter().for_each(|change| _ = tell(Told::Note(change)));
+            self.pass(end_lsn);
+            return Ok(());
         }
         self.last = lsn;
         self.head += 1;
@@ -507,10 +518,8 @@ impl Watch<'_> {
             meta,
             body,
         };
-        self.judging.apply(&committed)?;
-        for change in committed.altered() {
-            tell(Told::Note(&change));
-        }
+        let altered = self.judging.apply(&committed)?;
+        altered.iter().for_each(|change| _ = tell(Told::Note(change)));
         self.ends.push_back((self.head, end_lsn));
         self.passed = self.passed.max(end_lsn);
         self.metrics.committed(changes, committed.meta.time);
@@ -520,12 +529,8 @@ impl Watch<'_> {
     }
 
     /// Nothing of ours lies before this position that has not come.
-    fn pass(&mut self, end: Lsn) -> Result<(), WatchError> {
+    fn pass(&mut self, end: Lsn) {
         self.passed = self.passed.max(end);
-        if self.ends.is_empty() {
-            self.reach(self.passed)?;
-        }
-        Ok(())
     }
 
     /// The server need keep nothing before this position.
