@@ -127,6 +127,11 @@ pub(super) enum Interest {
 }
 
 impl Relations {
+    /// Oids of the watched tables.
+    pub fn oids(&self) -> Vec<u32> {
+        self.watched.tables.iter().map(|table| table.oid).collect()
+    }
+
     /// The watched tables, before any relation message.
     ///
     /// # Panics

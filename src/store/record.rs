@@ -129,7 +129,7 @@ impl Writer {
             return Ok(());
         }
         let own = self.store().history_of(head..=head)?;
-        self.snapshot(&own, head)
+        self.snapshot(&own, head).map(|_| ())
     }
 
     /// How many changes were recorded after the last snapshot.

@@ -1,6 +1,6 @@
 //! From committed transactions to incidents: every commit is judged when it comes; what was found counts when the commit is on the disk.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::WatchError;
@@ -12,6 +12,7 @@ use crate::judge::{Live, Onset, Turn};
 use crate::postgres::assemble::{Body, Item};
 use crate::postgres::relations::SchemaChange;
 use crate::rule::Rule;
+use crate::verdict::Verdict;
 use crate::state::History;
 
 /// Rules, the state they are judged on, and what became of them.
@@ -26,6 +27,8 @@ pub(super) struct Judging {
     clock: Option<i64>,
     /// Why rules could not be judged, as it was told last.
     unknown: Vec<Option<String>>,
+    /// Ids of the rules that are violated, as far as that is on the disk.
+    violated: HashSet<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -85,8 +88,10 @@ impl Judging {
             judged,
             clock,
             unknown,
+            violated: HashSet::new(),
             metrics,
         };
+        judging.know()?;
         judging.measure(&turns);
         Ok((judging, notices))
     }
@@ -231,6 +236,9 @@ impl Judging {
             let batch = self.waiting.pop_front().expect("looked at above");
             said.extend(self.incidents.take(&batch)?);
         }
+        if !said.is_empty() {
+            self.know()?;
+        }
         Ok(said)
     }
 
@@ -248,9 +256,21 @@ impl Judging {
         Ok(self.incidents.tick(now_us)?)
     }
 
+    fn know(&mut self) -> Result<(), WatchError> {
+        let verdicts = self.incidents.verdicts()?.into_iter();
+        let violated = verdicts.filter(|rule| rule.verdict == "violated");
+        self.violated = violated.map(|rule| rule.id).collect();
+        Ok(())
+    }
+
     fn measure(&mut self, turns: &[Turn]) {
         for (facts, turn) in self.facts.iter().zip(turns) {
-            self.metrics.judged(&facts.id, turn.took);
+            let verdict = match (&turn.unknown, self.violated.contains(&facts.id)) {
+                (Some(_), _) => Verdict::Unknown,
+                (None, true) => Verdict::Violated,
+                (None, false) => Verdict::Held,
+            };
+            self.metrics.rule(&facts.id, turn.took, verdict);
         }
     }
 }

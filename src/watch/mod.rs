@@ -12,6 +12,9 @@
 
 mod feed;
 mod guest;
+pub mod http;
+#[cfg(test)]
+mod http_tests;
 mod judging;
 pub mod metrics;
 mod recorder;
@@ -34,7 +37,7 @@ use crate::store::{Retention, Sealing, StoreError};
 use feed::{Durable, Feed, Input};
 use guest::{Guest, Seen};
 use judging::Judging;
-use metrics::Metrics;
+use metrics::{Health, Metrics};
 use recorder::{Committed, Policy, Recorder, Said};
 
 pub use feed::FeedError;
@@ -153,6 +156,15 @@ pub enum Told<'a> {
     },
 }
 
+/// What is seen of a watch from outside.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Whether it does its work.
+    pub health: Arc<Health>,
+}
+
 /// Stops a watch from another thread.
 #[derive(Clone)]
 pub struct Stopper(SyncSender<Input>);
@@ -170,7 +182,7 @@ impl Stopper {
 /// Why it cannot begin, or go on.
 pub fn watch(
     settings: &Settings,
-    metrics: &Arc<Metrics>,
+    seen: &Outside,
     runtime: &tokio::runtime::Runtime,
     progress: &(dyn Fn(Progress) + Sync),
     ready: &mut dyn FnMut(Stopper),
@@ -178,7 +190,7 @@ pub fn watch(
 ) -> Result<(), WatchError> {
     let mut anew = None;
     loop {
-        let ended = once(settings, anew.take(), metrics, runtime, progress, ready, tell)?;
+        let ended = once(settings, anew.take(), seen, runtime, progress, ready, tell)?;
         match ended {
             Ended::Stopped => return Ok(()),
             Ended::Anew(reason) => anew = Some(reason),
@@ -196,7 +208,7 @@ enum Ended {
 fn once(
     settings: &Settings,
     anew: Option<String>,
-    metrics: &Arc<Metrics>,
+    seen: &Outside,
     runtime: &tokio::runtime::Runtime,
     progress: &(dyn Fn(Progress) + Sync),
     ready: &mut dyn FnMut(Stopper),
@@ -211,7 +223,7 @@ fn once(
     let live = Live::begin(begun.history, &settings.rules, settings.limits.clone());
     let live = live.map_err(WatchError::Rules)?.map_err(WatchError::Engine)?;
     let oids = begun.relations.oids();
-    let (judging, notices) = Judging::begin(live, begun.incidents, clock, Arc::clone(metrics))?;
+    let (judging, notices) = Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
     let (to, inputs) = sync_channel(WAITING);
     ready(Stopper(to.clone()));
     let policy = Policy {
@@ -239,7 +251,8 @@ fn once(
         behind: false,
         warned: false,
         heard: Instant::now(),
-        metrics: Arc::clone(metrics),
+        outside: seen.clone(),
+        clock: clock.unwrap_or(0),
     };
     for notice in &notices {
         watch.print(notice, tell)?;
@@ -300,8 +313,10 @@ struct Watch<'a> {
     passed: Lsn,
     behind: bool,
     warned: bool,
+    /// The server's clock as it was told last, in microseconds since the epoch, and when that was.
     heard: Instant,
-    metrics: Arc<Metrics>,
+    clock: i64,
+    outside: Outside,
 }
 
 impl Watch<'_> {
@@ -403,7 +418,8 @@ impl Watch<'_> {
         if self.judging.judge() {
             self.recorder.as_ref().expect("it records until the end").seal();
         }
-        self.metrics.judged_commit(self.judging.judged());
+        self.outside.metrics.judged(self.judging.judged());
+        self.outside.health.judged(self.judging.judged());
         if self.ends.is_empty() {
             self.reach(self.passed)?;
         }
@@ -432,7 +448,7 @@ impl Watch<'_> {
             Input::Idle(end, time) => {
                 self.heard = Instant::now();
                 self.pass(end);
-                self.metrics.clock(time);
+                self.clock = time;
                 if self.ends.is_empty() {
                     self.reach(self.passed)?;
                 }
@@ -443,13 +459,14 @@ impl Watch<'_> {
             }
             Input::Mark(_) => {}
             Input::Connected { in_bulk } => {
-                self.metrics.streaming(true);
+                self.outside.health.streaming();
                 if in_bulk {
                     tell(Told::Note("catching up in bulk"));
                 }
             }
             Input::Lost(error) => {
-                self.metrics.streaming(false);
+                self.outside.health.away(Instant::now());
+                self.outside.metrics.reconnected();
                 tell(Told::Note(&format!("the connection was lost: {error}; trying again")));
             }
             Input::Failed(error) => return self.failed(error),
@@ -465,7 +482,7 @@ impl Watch<'_> {
                 if self.ends.is_empty() {
                     self.reach(self.passed)?;
                 }
-                self.metrics.recorded(until);
+                self.outside.metrics.recorded(until);
             }
             Input::Recorder(Said::Failed(error)) => return Err(error.into()),
             Input::Slot(seen) => return self.look(&seen, tell),
@@ -522,7 +539,8 @@ impl Watch<'_> {
         altered.iter().for_each(|change| _ = tell(Told::Note(change)));
         self.ends.push_back((self.head, end_lsn));
         self.passed = self.passed.max(end_lsn);
-        self.metrics.committed(changes, committed.meta.time);
+        self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
+        self.outside.metrics.received(1, changes);
         let recorder = self.recorder.as_ref().expect("it records until the end");
         recorder.record(Arc::new(committed));
         Ok(())
@@ -538,6 +556,7 @@ impl Watch<'_> {
         if lsn > self.durable.lsn() {
             setup::confirm(self.judging.incidents(), lsn)?;
             self.durable.reach(lsn);
+            self.outside.metrics.confirmed(lsn.0);
         }
         Ok(())
     }
@@ -547,7 +566,14 @@ impl Watch<'_> {
         seen: &Seen,
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<Option<Ended>, WatchError> {
-        self.metrics.slot(seen.lag_bytes, seen.retained_bytes);
+        let lag_s = match self.ends.is_empty() && seen.lag_bytes == 0 {
+            true => 0.0,
+            false => seconds_since(self.clock),
+        };
+        self.outside.metrics.lag(seen.lag_bytes, lag_s);
+        self.outside.health.lag(seen.lag_bytes, lag_s);
+        self.outside.metrics.retained(seen.retained_bytes);
+        self.outside.metrics.incidents(&self.judging.incidents().counts()?);
         if let Some(altered) = &seen.altered {
             return Ok(Some(Ended::Anew(altered.clone())));
         }
@@ -563,6 +589,7 @@ impl Watch<'_> {
             )));
         }
         self.warned = self.behind;
+        self.outside.health.paused(self.behind);
         match self.settings.lag_drop_bytes {
             Some(most) if seen.retained_bytes > most => {
                 Err(WatchError::Dropped(seen.retained_bytes))
@@ -575,7 +602,7 @@ impl Watch<'_> {
     fn finish(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<(), WatchError> {
         let recorder = self.recorder.take();
         let closing = std::thread::spawn(move || drop(recorder));
-        let mut result = Ok(());
+        let mut result: Result<(), WatchError> = Ok(());
         // The recorder may have to say something before it ends, and others still hand over.
         while !closing.is_finished() || self.sealed < self.head {
             match self.inputs.recv_timeout(Duration::from_millis(20)) {
@@ -598,6 +625,13 @@ impl Watch<'_> {
         let end = end.map_or(Lsn(0), |(_, end)| *end);
         self.reach(end)
     }
+}
+
+/// How long ago an instant was, in seconds; it is given in microseconds since the epoch.
+fn seconds_since(time_us: i64) -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+    Duration::from_micros(u64::try_from(now - time_us).unwrap_or(0)).as_secs_f64()
 }
 
 fn lsn_of(meta: &TransactionMeta) -> Lsn {

@@ -188,7 +188,7 @@ impl Work {
         let (mut at, mut bytes) = (0, 0);
         committed.body.for_each(|item| {
             let Item::Change(change) = item else {
-                return Ok(());
+                return Ok::<(), RecordError>(());
             };
             bytes += size(change);
             part.change(at, change).map_err(|error| {

@@ -418,7 +418,7 @@ impl Start<'_> {
         self.incidents.set_setting(STATE, BEGINNING)?;
         let (history, consistent) = self.state_at_a_new_slot().await?;
         self.writer
-            .record(&history, self.settings.policy.sealing, &|_| ())?;
+            .record(&history, self.settings.sealing, &|_| ())?;
         self.remember(consistent)?;
         durable.reach(consistent);
         Ok((history, Vec::new(), None))
