@@ -18,6 +18,7 @@
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
+//! watch                                          (what is seen of a watcher from outside: metrics, health)
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
 //!
@@ -117,6 +118,9 @@ pub mod diff;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// Watches a database: what is seen of it from outside.
+pub mod watch;
 
 // Runs the examples inside rule files.
 pub mod case;
