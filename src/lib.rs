@@ -19,7 +19,7 @@
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
-//! postgres                                       (connections, slots and the stream of a live server)
+//! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```

@@ -1,5 +1,6 @@
 //! Incidents as people see them: listed, shown, acknowledged and closed, also while a watcher runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -10,8 +11,8 @@ use super::notice::{self, Draft, Notice, What};
 use super::pace::Pace;
 use super::{RuleFacts, Write, document};
 use crate::bisect::{Certainty, RowChange};
-use crate::change::Commit;
-use crate::store::{Store, StoreError};
+use crate::change::{Commit, Transaction};
+use crate::store::{Store, StoreError, Stretch};
 use crate::verdict::redact;
 
 /// The life of an incident.
@@ -344,34 +345,51 @@ fn existing(db: &Connection, id: &str) -> Result<Option<i64>, Wrong> {
     Ok(db.query_row(query, [number], |row| row.get(0)).optional()?)
 }
 
-/// The changes of a commit as its store has them, with the rule's `redact:` columns hidden; None where the store has not recorded the commit
-/// or does not keep it any more. At most `most` of them, and how many more there are.
+/// The changes of a transaction: some of them, and how many more there are.
+pub type Changes = (Vec<RowChange>, u64);
+
+/// The changes of commits as their store has them, with the named columns hidden; at most `most` of each. What is missing the store has not
+/// recorded yet, or does not keep any more. Every segment is read once.
 ///
 /// # Errors
 /// When the store is damaged.
 pub fn changes(
     store: &Store,
-    commit: Commit,
-    columns: &[String],
+    wanted: &[(Commit, &[String])],
     most: usize,
-) -> Result<Option<(Vec<RowChange>, u64)>, StoreError> {
+) -> Result<Vec<Option<Changes>>, StoreError> {
     let segments = &store.ledger().segments;
-    let stretch = segments.range(..=commit).next_back();
-    let Some((_, stretch)) = stretch.filter(|(_, stretch)| stretch.to >= commit && !stretch.unseen)
-    else {
-        return Ok(None);
-    };
-    let transactions = store.transactions(stretch)?;
-    let found = transactions.iter().find(|one| one.commit == commit);
-    Ok(found.map(|transaction| {
-        let schema = &store.format().schema;
-        let some = transaction.changes.iter().take(most);
-        let mut some: Vec<RowChange> = some.map(|change| RowChange::new(schema, change)).collect();
-        for change in &mut some {
-            let maps = [&mut change.key, &mut change.before, &mut change.after];
-            redact::hide_columns(columns, maps.into_iter().flatten());
+    let mut places: BTreeMap<Commit, Vec<usize>> = BTreeMap::new();
+    for (at, (commit, _)) in wanted.iter().enumerate() {
+        let stretch = segments.range(..=*commit).next_back();
+        let holds = |stretch: &Stretch| stretch.to >= *commit && !stretch.unseen;
+        if let Some((from, _)) = stretch.filter(|(_, stretch)| holds(stretch)) {
+            places.entry(*from).or_default().push(at);
         }
-        let left = transaction.changes.len().saturating_sub(most);
-        (some, left as u64)
-    }))
+    }
+    let mut out = vec![None; wanted.len()];
+    for (from, ats) in places {
+        let Some(stretch) = segments.get(&from) else {
+            continue;
+        };
+        let transactions = store.transactions(stretch)?;
+        for at in ats {
+            let (commit, columns) = wanted[at];
+            let found = transactions.iter().find(|one| one.commit == commit);
+            out[at] = found.map(|transaction| shown(store, transaction, columns, most));
+        }
+    }
+    Ok(out)
+}
+
+fn shown(store: &Store, transaction: &Transaction, columns: &[String], most: usize) -> Changes {
+    let schema = &store.format().schema;
+    let some = transaction.changes.iter().take(most);
+    let mut some: Vec<RowChange> = some.map(|change| RowChange::new(schema, change)).collect();
+    for change in &mut some {
+        let maps = [&mut change.key, &mut change.before, &mut change.after];
+        redact::hide_columns(columns, maps.into_iter().flatten());
+    }
+    let left = transaction.changes.len().saturating_sub(most);
+    (some, left as u64)
 }

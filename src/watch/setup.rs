@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::feed::Durable;
 use super::{Settings, WatchError};
 use crate::change::{Commit, TransactionMeta};
-use crate::diagnostic::Diagnostic;
 use crate::incident::Incidents;
 use crate::judge::{Judge, Limits, Options};
 use crate::postgres::catalog::{Identity, TableInfo};
@@ -569,6 +568,3 @@ fn last_lsn(writer: &Writer) -> Lsn {
     let last = segments.filter_map(|stretch| stretch.lsn_to.as_deref()).next();
     last.and_then(|text| text.parse().ok()).unwrap_or(Lsn(0))
 }
-
-/// Diagnostics of rules that do not fit.
-pub(super) type Found = Vec<Diagnostic>;
