@@ -8,7 +8,6 @@
 //! ```text
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
-//! postgres -+
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
@@ -17,6 +16,8 @@
 //!                                            |    +-> case              (examples inside rule files)
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
+//!
+//! postgres                                       (connections, slots and the stream of a live server)
 //!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
@@ -43,6 +44,8 @@
 //! | 6 | The first bad write is the exact transaction, or is said to be bounded or pre-existing; what was read in a snapshot is never blamed on a transaction. | [`bisect`] | `tests/oracle`, `tests/cli` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
+//! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
+//! | 3, 4 | A transaction of the stream is handed on whole or not at all; what the log leaves out is not known, never NULL. | [`postgres`] | `tests/postgres` |
 //! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
 //! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
 //! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |
@@ -111,7 +114,7 @@ pub mod answer;
 // Rows that differ between two states: two positions, or two sources.
 pub mod diff;
 
-// Postgres, as a good guest: connections, the catalog, snapshots, the stream of changes.
+// Postgres, as a good guest: connections, publications and slots, the stream of changes.
 pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
