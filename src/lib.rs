@@ -8,7 +8,6 @@
 //! ```text
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
-//! postgres -+
 //! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
@@ -48,6 +47,7 @@
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
+//! | 3, 4 | A transaction of the stream is handed on whole or not at all; what the log leaves out is not known, never NULL. | [`postgres`] | `tests/postgres` |
 //! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
 //! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
 //! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |

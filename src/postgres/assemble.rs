@@ -130,6 +130,10 @@ pub struct Assembled {
     pub skipped: u64,
     /// How many messages with the context's prefix could not be read.
     pub ignored_contexts: u64,
+    /// Watched tables, by their index in the schema, that were described in it, in any way. The server describes a table before its
+    /// first change of a session, and anew when something about it may have changed. A column that was dropped and made anew looks the
+    /// same here; only the catalog tells, so it is to be read again.
+    pub described: Vec<usize>,
 }
 
 /// What a message completed.
@@ -163,6 +167,7 @@ struct Open {
     skipped: u64,
     context_bytes: usize,
     ignored_contexts: u64,
+    described: Vec<usize>,
 }
 
 const OUTSIDE: AssembleError =
@@ -235,6 +240,9 @@ impl Assembler {
             Message::Relation(relation) => {
                 let open = self.open.as_mut().ok_or(OUTSIDE)?;
                 self.relations.announce(&relation);
+                let table = self.relations.table_of(relation.oid);
+                let new = table.filter(|table| !open.described.contains(table));
+                open.described.extend(new);
                 open.frames.push(data, &self.limits)?;
             }
             Message::Truncate { relations, .. } => {
@@ -273,6 +281,7 @@ impl Assembler {
             skipped: 0,
             context_bytes: 0,
             ignored_contexts: 0,
+            described: Vec::new(),
         });
         Ok(())
     }
@@ -306,6 +315,7 @@ impl Assembler {
             changes: open.changes,
             skipped: open.skipped,
             ignored_contexts: open.ignored_contexts,
+            described: open.described,
         })
     }
 

@@ -13,11 +13,12 @@ use std::pin::Pin;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt as _;
+use tokio_postgres::CopyOutStream;
 use tokio_postgres::types::PgLsn;
-use tokio_postgres::{Client, CopyOutStream};
 
-use super::Lsn;
 use super::pgoutput::Malformed;
+use super::slot::valid_slot;
+use super::{Lsn, PostgresError, Session};
 
 #[cfg(test)]
 mod tests;
@@ -26,37 +27,6 @@ mod tests;
 pub const BATCH_MESSAGES: u32 = 500_000;
 /// With less than this to read, the stream is as fast.
 pub const NEAR_BYTES: u64 = 16 << 20;
-
-/// Why a backlog cannot be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum CatchupError {
-    /// A name that no slot can have.
-    #[error(
-        "`{0}` is no name of a replication slot: lower case letters, digits and `_`, at most 63"
-    )]
-    Name(String),
-    /// There is no such slot.
-    #[error("there is no replication slot `{0}` for this database")]
-    NoSlot(String),
-    /// The server refused, or the connection is lost.
-    #[error("{}", server_text(.0))]
-    Server(#[from] tokio_postgres::Error),
-    /// What the server sent cannot be read.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-}
-
-/// The server's message with its code; its details may hold values and are left out.
-fn server_text(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => format!(
-            "the server says: {} (SQLSTATE {})",
-            said.message(),
-            said.code().code()
-        ),
-        None => format!("the connection failed: {error}"),
-    }
-}
 
 /// What a slot has not confirmed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +44,10 @@ impl Backlog {
     }
 }
 
-/// A slot whose backlog is fetched.
+/// A slot whose backlog is fetched. Reading and moving it takes the privilege that replication takes; a read-only session may do both.
+#[derive(Debug)]
 pub struct Catchup<'c> {
-    client: &'c Client,
+    session: &'c Session,
     slot: String,
     publication: String,
 }
@@ -86,15 +57,10 @@ impl<'c> Catchup<'c> {
     ///
     /// # Errors
     /// A name that no slot can have.
-    pub fn new(client: &'c Client, slot: &str, publication: &str) -> Result<Self, CatchupError> {
-        let is_of_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if !(1..=63).contains(&slot.len()) || !slot.bytes().all(is_of_name) {
-            let shown = slot.chars().take(80).collect();
-            return Err(CatchupError::Name(shown));
-        }
+    pub fn new(session: &'c Session, slot: &str, publication: &str) -> Result<Self, PostgresError> {
         Ok(Catchup {
-            client,
-            slot: slot.to_owned(),
+            session,
+            slot: valid_slot(slot)?.to_owned(),
             publication: publication.to_owned(),
         })
     }
@@ -103,18 +69,24 @@ impl<'c> Catchup<'c> {
     ///
     /// # Errors
     /// Where the slot is not there; what the server says.
-    pub async fn backlog(&self) -> Result<Backlog, CatchupError> {
+    pub async fn backlog(&self) -> Result<Backlog, PostgresError> {
         let sql = "select confirmed_flush_lsn, greatest(0, \
                      (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end) \
                      - confirmed_flush_lsn)::int8 \
                    from pg_replication_slots where slot_name = $1 and database = current_database()";
-        let row = self.client.query_opt(sql, &[&self.slot]).await?;
+        let row = self.session.client().query_opt(sql, &[&self.slot]).await?;
         let found = row.and_then(|row| {
             let confirmed: Option<PgLsn> = row.try_get(0).ok()?;
             let bytes: Option<i64> = row.try_get(1).ok()?;
             Some((confirmed?, bytes?))
         });
-        let (confirmed, bytes) = found.ok_or_else(|| CatchupError::NoSlot(self.slot.clone()))?;
+        let (confirmed, bytes) = found.ok_or_else(|| {
+            let what = format!(
+                "there is no logical replication slot `{}` for this database",
+                self.slot
+            );
+            PostgresError::refused(what, "it was dropped, or belongs to another database")
+        })?;
         Ok(Backlog {
             confirmed: Lsn(confirmed.into()),
             bytes: u64::try_from(bytes).unwrap_or(0),
@@ -125,7 +97,7 @@ impl<'c> Catchup<'c> {
     ///
     /// # Errors
     /// What the server says: SQLSTATE 55006 while somebody else reads the slot.
-    pub async fn next_batch(&self, upto_messages: u32) -> Result<Batch, CatchupError> {
+    pub async fn next_batch(&self, upto_messages: u32) -> Result<Batch, PostgresError> {
         let sql = format!(
             "copy (select data from pg_logical_slot_peek_binary_changes({}, null, {}, 'proto_version', '1', \
              'publication_names', {}, 'messages', 'true')) to stdout (format binary)",
@@ -134,7 +106,7 @@ impl<'c> Catchup<'c> {
             upto_messages.clamp(1, i32::MAX.unsigned_abs()),
             literal(&format!("\"{}\"", self.publication.replace('"', "\"\""))),
         );
-        let stream = self.client.copy_out(&sql).await?;
+        let stream = self.session.client().copy_out(&sql).await?;
         Ok(Batch {
             stream: Box::pin(stream),
             rows: BinaryRows::default(),
@@ -146,7 +118,7 @@ impl<'c> Catchup<'c> {
     ///
     /// # Errors
     /// What the server says: SQLSTATE 55006 while somebody else reads the slot.
-    pub async fn advance(&self, durable: Lsn) -> Result<Lsn, CatchupError> {
+    pub async fn advance(&self, durable: Lsn) -> Result<Lsn, PostgresError> {
         let confirmed = self.backlog().await?.confirmed;
         // The server refuses to go back.
         if durable <= confirmed {
@@ -154,7 +126,11 @@ impl<'c> Catchup<'c> {
         }
         let sql = "select end_lsn from pg_replication_slot_advance($1, $2)";
         let target = PgLsn::from(durable.0);
-        let row = self.client.query_one(sql, &[&self.slot, &target]).await?;
+        let row = self
+            .session
+            .client()
+            .query_one(sql, &[&self.slot, &target])
+            .await?;
         let reached: PgLsn = row.try_get(0)?;
         Ok(Lsn(reached.into()))
     }
@@ -176,15 +152,15 @@ impl Batch {
     ///
     /// # Errors
     /// What the server says; bytes that are no binary `COPY`.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, CatchupError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, PostgresError> {
         loop {
-            if let Some(message) = self.rows.next()? {
+            if let Some(message) = self.rows.next().map_err(strange)? {
                 self.messages += 1;
                 return Ok(Some(message));
             }
             match self.stream.next().await {
                 Some(bytes) => self.rows.push(bytes?),
-                None => return Ok(self.rows.end().map(|()| None)?),
+                None => return self.rows.end().map(|()| None).map_err(strange),
             }
         }
     }
@@ -193,6 +169,11 @@ impl Batch {
     pub fn messages(&self) -> u64 {
         self.messages
     }
+}
+
+/// Bytes of a `COPY` that are none.
+fn strange(error: Malformed) -> PostgresError {
+    PostgresError::protocol(error.to_string())
 }
 
 /// The values of a binary `COPY` of one column that is never NULL. Format: PostgreSQL's documentation of `COPY`, "Binary Format".

@@ -174,6 +174,12 @@ impl Relations {
         }
     }
 
+    /// The index of a watched table in the schema, by the oid that a relation message gave.
+    pub fn table_of(&self, oid: u32) -> Option<usize> {
+        let mapping = self.seen.relations.get(&oid)?.as_ref()?;
+        Some(mapping.table)
+    }
+
     /// Takes a relation message; says what is different from before, where something is.
     pub fn announce(&mut self, relation: &Relation<'_>) -> Option<SchemaChange> {
         let Some(watched) = self.watched.find(relation) else {
