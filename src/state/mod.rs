@@ -138,7 +138,12 @@ impl History {
     /// The history of some of its tables, by their indexes, in the given order.
     pub fn only(mut self, tables: &[usize]) -> History {
         let schema = std::mem::take(&mut self.schema.tables);
-        let mut all: Vec<_> = schema.into_iter().zip(self.tables).zip(self.in_place).map(Some).collect();
+        let mut all: Vec<_> = schema
+            .into_iter()
+            .zip(self.tables)
+            .zip(self.in_place)
+            .map(Some)
+            .collect();
         self.tables = Vec::new();
         self.in_place = Vec::new();
         for &at in tables {
