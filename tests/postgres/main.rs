@@ -1,5 +1,6 @@
 //! Postgres servers that the tests start themselves: connections, the catalog, snapshots, the stream of changes.
 
+mod catchup;
 mod decode;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -141,6 +141,18 @@ impl<'c> Stand<'c> {
     }
 }
 
+impl Drop for Stand<'_> {
+    /// A server has few slots.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.sql(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                 where database = current_database() and not active",
+            );
+        }
+    }
+}
+
 /// All items of a transaction.
 pub(crate) fn items(found: &Assembled) -> Vec<Item> {
     let mut out = Vec::new();
@@ -216,8 +228,8 @@ pub(crate) fn rows(cluster: &Cluster, database: &str, table: &Table) -> Vec<Vec<
         .iter()
         .map(|c| {
             format!(
-                "case when \"{0}\" is null then null else format('%s', \"{0}\") end",
-                c.name
+                "case when {0} is null then null else format('%s', {0}) end",
+                format_args!("\"{}\"", c.name.replace('"', "\"\""))
             )
         })
         .collect();
