@@ -25,7 +25,8 @@ pub struct RowChange {
 }
 
 impl RowChange {
-    pub(super) fn new(schema: &Schema, change: &Change) -> Self {
+    /// A change of a table of the schema.
+    pub fn new(schema: &Schema, change: &Change) -> Self {
         let table = &schema.tables[change.table];
         let cells = |image: &Image| {
             let cell = |(at, cell): &(usize, crate::change::Cell)| {
@@ -204,7 +205,11 @@ impl BisectReport {
 /// A position with what is known of it.
 pub fn position(history: &History, commit: Commit) -> At {
     if history.origin == Origin::SingleState {
-        return At::default();
+        // A database has a time all the same.
+        return At {
+            commit: None,
+            meta: history.base.clone(),
+        };
     }
     let start = || TransactionMeta {
         snapshot: history.first_snapshot.clone(),

@@ -4,7 +4,9 @@ mod arguments;
 mod bisect;
 mod check;
 mod diff;
+mod incident;
 mod inputs;
+mod live;
 mod output;
 mod output_file;
 mod quick;
@@ -71,6 +73,9 @@ enum Command {
     Record(record::RecordArgs),
     /// Write down the state of a source in a store
     Snapshot(record::SnapshotArgs),
+    /// Incidents that were found: list and show them, take care of one, close one
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Say what a store covers, how fresh it is, and how safe
@@ -126,6 +131,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
+        Command::Incident(command) => incident::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Fixtures { directory } => fixtures(&directory),
