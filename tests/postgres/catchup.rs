@@ -1,14 +1,15 @@
 //! Backlogs that are fetched in bulk, and transactions that are larger than the memory for them.
 
 use firstbad::change::{Cell, TransactionMeta};
+use firstbad::postgres::Lsn;
 use firstbad::postgres::assemble::{AssembleError, Assembler, Body, Fed, Item, Limits};
 use firstbad::postgres::catchup::Catchup;
-use firstbad::postgres::{Access, Lsn, Session, Target};
 
 use crate::postgres::Cluster;
 use crate::rng::Rng;
 use crate::stand::{NAME, Stand, items};
 use crate::writes::{SCHEMA, TABLES, transaction};
+use crate::{run, session};
 
 /// How much memory this process has, in bytes.
 fn memory() -> u64 {
@@ -20,25 +21,6 @@ fn memory() -> u64 {
         .parse::<u64>()
         .expect("a number")
         << 10
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime.expect("a runtime")
-}
-
-async fn connect(stand: &Stand<'_>) -> Session {
-    let url = format!(
-        "postgres:///{}?host={}&user=postgres",
-        stand.database,
-        stand.cluster.host()
-    );
-    let target = Target::parse(&url).expect("a target");
-    let session = Session::open(&target, "firstbad", Access::ReadOnly).await;
-    session.expect("a session")
 }
 
 pub(crate) fn large_transaction(cluster: &Cluster) {
@@ -61,8 +43,8 @@ pub(crate) fn large_transaction(cluster: &Cluster) {
     let mut assembler = Assembler::new(stand.assembler.relations().clone(), limits);
     let before = memory();
     let mut most = before;
-    let found = runtime().block_on(async {
-        let client = connect(&stand).await;
+    let found = run(async {
+        let client = session(&stand.url()).await;
         let catchup = Catchup::new(&client, &stand.slot(), NAME).expect("a name");
         let mut batch = catchup.next_batch(1_000).await.expect("a batch");
         let mut found = None;
@@ -129,8 +111,8 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             Limits::new(stand.directory.path()),
         );
         let stand = &stand;
-        runtime().block_on(async move {
-            let client = connect(stand).await;
+        run(async move {
+            let client = session(&stand.url()).await;
             let catchup = Catchup::new(&client, &slot, NAME).expect("a name");
             let mut out = Vec::new();
             let mut batches = 0;
@@ -167,8 +149,8 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             .collect()
     };
     assert_eq!(changed(&whole), changed(&pieces));
-    runtime().block_on(async {
-        let client = connect(&stand).await;
+    run(async {
+        let client = session(&stand.url()).await;
         assert!(Catchup::new(&client, "no'slot", NAME).is_err());
         let missing = Catchup::new(&client, "missing", NAME).expect("a name");
         let said = missing.backlog().await.expect_err("no slot").to_string();

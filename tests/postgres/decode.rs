@@ -9,14 +9,17 @@ use firstbad::postgres::pgoutput::{Message, Value, decode};
 use firstbad::postgres::relations::SchemaChange;
 
 use crate::catchup::{catching_up, large_transaction};
-use crate::postgres::Cluster;
+use crate::postgres::{Cluster, Setup};
 use crate::rng::Rng;
 use crate::stand::{SETTINGS, Stand, changes, items};
 use crate::writes::{SCHEMA, TABLES, statement, transaction};
 
 #[test]
 fn the_stream_is_followed() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&Setup {
+        settings: &["max_prepared_transactions=10"],
+        ..Setup::default()
+    });
     let checks: [(&str, fn(&Cluster)); 11] = [
         ("operations", operations),
         ("identities", identities),

@@ -65,6 +65,10 @@ impl<'c> Stand<'c> {
         format!("{NAME}_{}", self.database)
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.cluster.url(&self.database)
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.cluster.sql(&self.database, sql)
     }
