@@ -18,7 +18,8 @@
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
-//! watch                                          (what is seen of a watcher from outside: metrics, health)
+//! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
+//!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
 //!
@@ -45,6 +46,8 @@
 //! | 7 | A batch of commits may be judged again after a crash: it changes the incidents once, and what is to be said of them is kept until it was said. | [`incident`] | `incident`, `tests/store` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
+//! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
+//! | 3, 4 | A transaction of the stream is handed on whole or not at all; what the log leaves out is not known, never NULL. | [`postgres`] | `tests/postgres` |
 //! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
 //! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
 //! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |
@@ -116,10 +119,13 @@ pub mod answer;
 // Rows that differ between two states: two positions, or two sources.
 pub mod diff;
 
+// Postgres, as a good guest: connections, the catalog, snapshots of tables, publications and slots, the stream of changes.
+pub mod postgres;
+
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
 
-// Watches a database: what is seen of it from outside.
+// Watches a database: every commit is recorded and judged, what is found becomes incidents.
 pub mod watch;
 
 // Runs the examples inside rule files.

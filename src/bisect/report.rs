@@ -205,7 +205,11 @@ impl BisectReport {
 /// A position with what is known of it.
 pub fn position(history: &History, commit: Commit) -> At {
     if history.origin == Origin::SingleState {
-        return At::default();
+        // A database has a time all the same.
+        return At {
+            commit: None,
+            meta: history.base.clone(),
+        };
     }
     let start = || TransactionMeta {
         snapshot: history.first_snapshot.clone(),

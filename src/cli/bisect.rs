@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::check::{not_expired, today};
 use super::settings::{self, Source};
-use super::{Outcome, Stop, inputs, output, quick};
+use super::{Outcome, Stop, inputs, live, output, quick};
 use crate::bisect::{self, BisectReport, Found, Range, run as command};
 use crate::change::Commit;
 use crate::config::Config;
@@ -97,6 +97,9 @@ fn key(text: &str) -> Result<Map<String, Value>, String> {
 pub(super) fn run(arguments: &BisectArgs, config: &Config, verbose: u8) -> Outcome {
     let start = Instant::now();
     let source = settings::source(&arguments.source, config)?;
+    if live::is_live(&source.arguments) {
+        return Err(live::one_state(&source));
+    }
     let asked = Asked {
         arguments,
         config,

@@ -10,14 +10,16 @@ use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
 use super::settings::{self, Source};
-use super::{Outcome, Stop, inputs, output};
+use super::{Outcome, Stop, inputs, live, output};
 use crate::baseline::{Baseline, Found};
 use crate::change::Commit;
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::judge::{Judge, Options, Prepared, takes_the_past};
+use crate::postgres::Wanted;
 use crate::report::{self, Format};
 use crate::rule::Rule;
+use crate::source::Live;
 use crate::state::History;
 use crate::verdict::{CheckReport, Given, Violation, redact};
 
@@ -60,11 +62,15 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     let baseline = baseline(arguments)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
+    let live = live::open(&source.arguments, Some(&arguments.place), verbose)?;
     let state_only = !rules.iter().any(takes_the_past);
-    let mut near = state_only.then_some(&arguments.place);
+    let mut near = (state_only && live.is_none()).then_some(&arguments.place);
     let (judge, prepared, options) = loop {
         let mut noticed = found.clone();
-        let history = inputs::open_for_rules(&source.arguments, near, &mut noticed, verbose)?;
+        let history = match &live {
+            Some(live) => needed(arguments, config, live, &rules, &mut noticed, verbose)?,
+            None => inputs::open_for_rules(&source.arguments, near, &mut noticed, verbose)?,
+        };
         let history = Arc::new(history);
         let options = options(arguments, &history)?;
         let judge = arguments.limits.judge(&history, config)?;
@@ -85,7 +91,7 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     }
     output::diagnostics(&found, verbose);
     if verbose > 0 {
-        output::note(&state_notes(&history, options.position));
+        output::note(&state_notes(&history, options.position, live.is_none()));
     }
     let bar = output::progress(prepared.len());
     let outcomes = judge.check(prepared, &options, &|id| {
@@ -110,9 +116,31 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     Ok(report.exit_code())
 }
 
+/// Of a database, what the rules read; nothing where they are wrong.
+fn needed(
+    arguments: &CheckArgs,
+    config: &Config,
+    live: &Live,
+    rules: &[Rule],
+    found: &mut Vec<Diagnostic>,
+    verbose: u8,
+) -> Result<History, Stop> {
+    let history = Arc::new(live.empty());
+    let options = options(arguments, &history)?;
+    let judge = arguments.limits.judge(&history, config)?;
+    let prepared = match judge.prepare(rules, &options) {
+        Ok(prepared) if !diagnostic::any_error(found) => prepared,
+        _ => return Ok(live.empty()),
+    };
+    let wanted = Wanted::Columns(judge.needs(&prepared, &options));
+    let opened = live::read(live, &wanted, verbose)?;
+    found.extend(opened.diagnostics);
+    Ok(opened.history)
+}
+
 /// What the state is and takes, for those who want to know.
-fn state_notes(history: &History, position: Commit) -> String {
-    let known = history.unseen_at(position).is_none();
+fn state_notes(history: &History, position: Commit, whole: bool) -> String {
+    let known = whole && history.unseen_at(position).is_none();
     let fingerprint = known.then(|| history.state_fingerprint(position));
     let fingerprint = match fingerprint.flatten() {
         Some(fingerprint) => format!("note: fingerprint of the state: {fingerprint}\n"),

@@ -8,14 +8,15 @@ use clap::Args;
 use super::inputs::{self, Sample};
 use super::output_file::OutputFile;
 use super::settings::{self, Source};
-use super::{Outcome, Stop, exit, output};
+use super::{Outcome, Stop, exit, live, output};
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::diff::{self, Looks, Request, Side, TableDiff};
+use crate::postgres::Wanted;
 use crate::report::shell_word;
 use crate::schema::TableName;
 use crate::schema::value::parse_timestamp;
-use crate::source::{self, Opened};
+use crate::source::{self, Live, Opened};
 use crate::state::{History, Origin, parse_lsn};
 use crate::verdict::At;
 
@@ -89,7 +90,10 @@ fn is_there(word: &str) -> bool {
 
 /// Two positions of one source.
 fn positions(arguments: &DiffArgs, source: &Source, (a, b): (&str, &str), verbose: u8) -> Outcome {
-    let opened = open(&source.arguments, verbose)?;
+    if live::is_live(&source.arguments) {
+        return Err(live::one_state(source));
+    }
+    let opened = open(&source.arguments, &[], verbose)?;
     let history = &opened.history;
     if history.origin == Origin::SingleState {
         return Err(one_state(&source.shown));
@@ -128,8 +132,8 @@ fn sources(arguments: &DiffArgs, verbose: u8) -> Outcome {
     }
     let first = Source::named(std::slice::from_ref(first));
     let second = Source::named(std::slice::from_ref(second));
-    let a = open(&first.arguments, verbose)?;
-    let b = open(&second.arguments, verbose)?;
+    let a = open(&first.arguments, &arguments.table, verbose)?;
+    let b = open(&second.arguments, &arguments.table, verbose)?;
     let first = state(&first, &a.history, a.history.head());
     let second = state(&second, &b.history, b.history.head());
     show(arguments, (&a.history, &first), (&b.history, &second))
@@ -142,11 +146,26 @@ fn one_state(source: &str) -> Stop {
     )
 }
 
-fn open(source: &[String], verbose: u8) -> Result<Opened, Stop> {
-    let opened =
-        source::open_held(source).map_err(|error| inputs::source_error(&error, verbose))?;
+/// Opens a source; of a database, only the tables that are compared are read.
+fn open(source: &[String], tables: &[String], verbose: u8) -> Result<Opened, Stop> {
+    let opened = match live::open(source, None, verbose)? {
+        Some(live) => live::read(&live, &compared(&live, tables), verbose)?,
+        None => source::open_held(source).map_err(|error| inputs::source_error(&error, verbose))?,
+    };
     output::diagnostics(&opened.diagnostics, verbose);
     Ok(opened)
+}
+
+fn compared(live: &Live, tables: &[String]) -> Wanted {
+    if tables.is_empty() {
+        return Wanted::All;
+    }
+    let schema = live.empty().schema;
+    let named = tables.iter().filter_map(|name| {
+        let at = schema.table_index(&TableName::parse(name))?;
+        Some((at, (0..schema.tables[at].columns.len()).collect()))
+    });
+    Wanted::Columns(named.collect())
 }
 
 fn state(source: &Source, history: &History, position: u32) -> State {

@@ -34,6 +34,8 @@ pub(super) fn rule_paths(
         let path = |text: &Text| PathBuf::from(text.value());
         return Ok(config.rules.iter().map(path).collect());
     }
+    // Nothing lies beside a database.
+    let source = source.filter(|source| !super::live::is_live(&source.arguments));
     let first = source.and_then(|source| source.arguments.first());
     let beside = first.map(|source| Path::new(source).join("rules"));
     for candidate in beside.into_iter().chain([PathBuf::from("rules")]) {
@@ -136,6 +138,13 @@ pub(super) fn source_error(error: &SourceError, verbose: u8) -> Stop {
         SourceError::Input(found) => output::wrong_input(found, verbose),
         SourceError::Argument { message, hint } => output::wrong_argument(message, Some(hint)),
         SourceError::Store { path, source } => store_error(source, path),
+        SourceError::Postgres { shown, source } => {
+            let stop = output::world(&format!("cannot read {shown}"), source);
+            if let Some(hint) = source.hint() {
+                output::note(&format!("  help: {}\n", crate::escape::terminal(hint)));
+            }
+            stop
+        }
         SourceError::Tool { message, hint } => output::missing_tool(message, hint),
         SourceError::Io { path, source } => output::world(
             &format!("cannot read {}", output::mask().path(path).display()),

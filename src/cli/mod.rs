@@ -6,6 +6,7 @@ mod check;
 mod diff;
 mod incident;
 mod inputs;
+mod live;
 mod output;
 mod output_file;
 mod quick;

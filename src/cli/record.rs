@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::arguments::AtArgs;
 use super::settings::{self, Source};
-use super::{Outcome, Stop, exit, inputs, output};
+use super::{Outcome, Stop, exit, inputs, live, output};
 use crate::config::Config;
 use crate::escape::terminal;
+use crate::postgres::Wanted;
 use crate::report::{counted, grouped, shell_word, sized};
 use crate::schema::value::format_timestamp;
 use crate::source;
@@ -75,6 +76,9 @@ struct Done<'a> {
 
 pub(super) fn record(arguments: &RecordArgs, config: &Config, verbose: u8) -> Outcome {
     let source = settings::source(&arguments.source, config)?;
+    if live::is_live(&source.arguments) {
+        return Err(one_state(&source));
+    }
     let directory = place(arguments.store.clone(), config, &source)?;
     let mut is_first = true;
     let mut is_failing = false;
@@ -161,8 +165,11 @@ fn known(writer: &Writer) -> Option<u32> {
 pub(super) fn snapshot(arguments: &SnapshotArgs, config: &Config, verbose: u8) -> Outcome {
     let source = settings::source(&arguments.source, config)?;
     let directory = place(arguments.store.clone(), config, &source)?;
-    let opened = source::open_held(&source.arguments)
-        .map_err(|error| inputs::source_error(&error, verbose))?;
+    let opened = match live::open(&source.arguments, Some(&arguments.place), verbose)? {
+        Some(live) => live::read(&live, &Wanted::All, verbose)?,
+        None => source::open_held(&source.arguments)
+            .map_err(|error| inputs::source_error(&error, verbose))?,
+    };
     output::diagnostics(&opened.diagnostics, verbose);
     let history = opened.history;
     let at = arguments.place.resolve(&history)?.position;
@@ -174,7 +181,8 @@ pub(super) fn snapshot(arguments: &SnapshotArgs, config: &Config, verbose: u8) -
         meta.snapshot.clone_from(&history.first_snapshot);
     }
     if history.origin == Origin::SingleState {
-        let time = arguments.place.now.unwrap_or_else(now);
+        let own = arguments.place.now.or(history.base.time);
+        let time = own.unwrap_or_else(now);
         meta.time = Some(time);
         meta.snapshot = Some(format_timestamp(time));
         forward(&writer, time, &directory)?;

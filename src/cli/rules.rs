@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::settings::Source;
-use super::{Outcome, Stop, exit, inputs, output};
+use super::{Outcome, Stop, exit, inputs, live, output};
 use crate::case::{self, CaseResult};
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic, Level, counted};
@@ -83,9 +83,15 @@ fn load(common: &Common, config: &Config, verbose: u8) -> Result<Loaded, Stop> {
     let (rules, mut found) = inputs::load_rules(&paths);
     let schema = match (&common.source, schema_file(common, config, &paths)) {
         (Some(source), _) => {
-            let opened = inputs::open(std::slice::from_ref(source), None, verbose)?;
-            found.extend(opened.diagnostics);
-            Some(opened.history.schema)
+            let source = std::slice::from_ref(source);
+            match live::open(source, None, verbose)? {
+                Some(live) => Some(live.empty().schema),
+                None => {
+                    let opened = inputs::open(source, None, verbose)?;
+                    found.extend(opened.diagnostics);
+                    Some(opened.history.schema)
+                }
+            }
         }
         (None, Some(file)) => {
             let text = std::fs::read_to_string(&file).map_err(|error| {

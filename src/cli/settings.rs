@@ -47,10 +47,11 @@ pub(super) struct Source {
 impl Source {
     /// A source that was named on the command line.
     pub(super) fn named(given: &[String]) -> Self {
+        let shown: Vec<String> = given.iter().map(|one| source::shown(one)).collect();
         Source {
             arguments: given.to_vec(),
-            shown: given.join(" "),
-            given: given.to_vec(),
+            shown: shown.join(" "),
+            given: shown,
         }
     }
 

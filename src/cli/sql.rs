@@ -9,11 +9,13 @@ use clap::Args;
 use super::arguments::{AtArgs, LimitArgs};
 use super::inputs::{self, Sample};
 use super::output_file::OutputFile;
-use super::{Outcome, Stop, exit, output, settings};
+use super::{Outcome, Stop, exit, live, output, settings};
 use crate::answer::{self, Format};
 use crate::config::Config;
 use crate::judge::{Judge, Options, QueryError};
+use crate::postgres::Wanted;
 use crate::rule::{Span, Spanned, Sql, TextRun, sql::SQL_BYTES_MAX};
+use crate::source::{Live, Opened};
 
 /// How many rows text shows where nothing else is asked for.
 const ROWS_SHOWN: usize = 100;
@@ -66,7 +68,10 @@ pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome 
         ));
     }
     let query = query(arguments)?;
-    let opened = inputs::open(&source.arguments, near(&query, &arguments.place), verbose)?;
+    let opened = match live::open(&source.arguments, Some(&arguments.place), verbose)? {
+        Some(live) => needed(arguments, config, &live, &query, verbose)?,
+        None => inputs::open(&source.arguments, near(&query, &arguments.place), verbose)?,
+    };
     output::diagnostics(&opened.diagnostics, verbose);
     let history = Arc::new(opened.history);
     let resolved = arguments.place.resolve(&history)?;
@@ -107,6 +112,27 @@ pub(super) fn run(arguments: &SqlArgs, config: &Config, verbose: u8) -> Outcome 
         }
     }
     Ok(exit::HELD)
+}
+
+/// Of a database, what the query reads.
+fn needed(
+    arguments: &SqlArgs,
+    config: &Config,
+    live: &Live,
+    query: &Sql,
+    verbose: u8,
+) -> Result<Opened, Stop> {
+    let history = Arc::new(live.empty());
+    let judge = arguments.limits.judge(&history, config)?;
+    let options = Options {
+        position: history.head(),
+        now_us: arguments.place.now,
+        sample: None,
+    };
+    let failed = |error: &io::Error| output::world("cannot write", error);
+    let needs = judge.query_needs(query, &options);
+    let needs = needs.map_err(|error| stop(&error, &failed))?;
+    live::read(live, &Wanted::Columns(needs), verbose)
 }
 
 /// The position, where the query asks for nothing but the state there.

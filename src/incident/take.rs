@@ -121,7 +121,12 @@ impl Incidents {
     pub fn take(&mut self, batch: &Batch) -> Result<Vec<Notice>, IncidentError> {
         self.within("write", |db| {
             let judged = judged(db)?.ok_or(Wrong::Said(IncidentError::NotBegun))?;
-            if batch.until <= judged {
+            // A batch without a commit is about the clock only: what it says is known already where it comes again.
+            let is_old = match batch.from == batch.until {
+                true => batch.until < judged,
+                false => batch.until <= judged,
+            };
+            if is_old {
                 return Ok(Vec::new());
             }
             if batch.from > judged {
@@ -220,6 +225,22 @@ impl Incidents {
     /// When the file cannot be read.
     pub fn verdicts(&self) -> Result<Vec<RuleVerdict>, IncidentError> {
         self.reading(verdicts)
+    }
+
+    /// What the watcher keeps for itself under a name.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, IncidentError> {
+        self.reading(|db| database::get(db, name))
+    }
+
+    /// Keeps something for the watcher under a name.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_setting(&mut self, name: &str, value: &str) -> Result<(), IncidentError> {
+        self.within("write", |db| database::set(db, name, value))
     }
 
     /// How many incidents there are of each state and severity, as both are written in JSON.

@@ -79,26 +79,7 @@ impl Judge {
         options: &Options,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let mistake = |diagnostic| QueryError::Mistake(Box::new(diagnostic));
-        let parsed = sql::parse_query(sql).map_err(|found| mistake(mistakes::reworded(found)))?;
-        if let Some(found) = mistakes::unparsed(sql, &parsed) {
-            return Err(mistake(found));
-        }
-        if let Some(reason) = plan::forbidden_call(&parsed) {
-            return Err(mistake(mistakes::forbidden(sql, &reason)));
-        }
-        let now = options
-            .now_us
-            .or_else(|| self.history.now_at(options.position));
-        let reach = Reach::All {
-            now_us: options.now_us,
-        };
-        let engine = self
-            .workshop
-            .engine_reaching(&self.history, options.position, now, reach);
-        let engine = Arc::new(engine);
-        mistakes::check_names(sql, &parsed, engine.positions()).map_err(mistake)?;
-        let planned = self.plan_answer(&engine, sql)?;
+        let (engine, planned) = self.planned_query(sql, options)?;
         if let Some(reason) = engine.cannot_judge(&planned) {
             let reason = match planned.not_known.split_at_checked(NOT_KNOWN_LISTED) {
                 _ if planned.not_known.first() != Some(&reason) => reason,
@@ -134,6 +115,35 @@ impl Judge {
         );
         self.runtime().block_on(run)?;
         begin(sink)
+    }
+
+    /// A query that passed the doors, planned, with its engine.
+    pub(super) fn planned_query(
+        &self,
+        sql: &Sql,
+        options: &Options,
+    ) -> Result<(Arc<Engine>, Planned), QueryError> {
+        let mistake = |diagnostic| QueryError::Mistake(Box::new(diagnostic));
+        let parsed = sql::parse_query(sql).map_err(|found| mistake(mistakes::reworded(found)))?;
+        if let Some(found) = mistakes::unparsed(sql, &parsed) {
+            return Err(mistake(found));
+        }
+        if let Some(reason) = plan::forbidden_call(&parsed) {
+            return Err(mistake(mistakes::forbidden(sql, &reason)));
+        }
+        let now = options
+            .now_us
+            .or_else(|| self.history.now_at(options.position));
+        let reach = Reach::All {
+            now_us: options.now_us,
+        };
+        let engine = self
+            .workshop
+            .engine_reaching(&self.history, options.position, now, reach);
+        let engine = Arc::new(engine);
+        mistakes::check_names(sql, &parsed, engine.positions()).map_err(mistake)?;
+        let planned = self.plan_answer(&engine, sql)?;
+        Ok((engine, planned))
     }
 
     fn plan_answer(&self, engine: &Arc<Engine>, sql: &Sql) -> Result<Planned, QueryError> {

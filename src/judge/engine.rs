@@ -26,7 +26,7 @@ use super::positions::{Positions, Reach};
 use crate::change::Commit;
 use crate::plan::clock;
 use crate::schema::{DataType, Schema};
-use crate::state::{History, InPlace, Relation};
+use crate::state::{History, InPlace, Origin, Relation};
 
 /// What one rule may cost.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ fn default_memory_limit() -> u64 {
 /// The engine for one position of a history.
 #[derive(Debug)]
 pub(super) struct Engine {
-    state: SessionState,
+    state: Arc<SessionState>,
     positions: Arc<Positions>,
     /// Whether `now()` has a meaning.
     has_now: bool,
@@ -220,7 +220,7 @@ impl Workshop {
             .register_function_rewrite(Arc::new(super::bounded::Bounds))
             .expect("rewrites can be registered in a new state");
         Engine {
-            state,
+            state: Arc::new(state),
             positions,
             has_now: now_us.is_some(),
         }
@@ -291,6 +291,28 @@ fn parquet_schema(path: &std::path::Path) -> std::result::Result<SchemaRef, Stri
 }
 
 impl Engine {
+    /// An engine that runs plans and knows no table: it holds on to no history.
+    pub(super) fn resting(&self) -> Engine {
+        let nothing = Arc::new(History::new(Schema::default(), Origin::SingleState, false));
+        let positions = self.positions.over(&nothing, 0);
+        let state = SessionStateBuilder::new_from_existing(self.state.as_ref().clone());
+        let state = state.with_catalog_list(positions.catalogs()).build();
+        Engine {
+            state: Arc::new(state),
+            positions,
+            has_now: self.has_now,
+        }
+    }
+
+    /// The same engine, to run plans that were made before over a history at a position. It finds no table by its name.
+    pub(super) fn moved(&self, history: &Arc<History>, position: Commit) -> Engine {
+        Engine {
+            state: Arc::clone(&self.state),
+            positions: self.positions.over(history, position),
+            has_now: self.has_now,
+        }
+    }
+
     /// The tables at the engine's own position.
     pub(super) fn view(&self) -> &Arc<View> {
         self.positions.own()
@@ -326,7 +348,7 @@ impl Engine {
         let physical = self
             .state
             .query_planner()
-            .create_physical_plan(&logical, &self.state)
+            .create_physical_plan(&logical, self.state.as_ref())
             .await?;
         let not_known = self.not_known(&reads);
         Ok(Planned {
@@ -352,7 +374,8 @@ impl Engine {
     /// Plans how to run a plan, as it is.
     pub(super) async fn physical(&self, logical: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let planner = self.state.query_planner();
-        planner.create_physical_plan(logical, &self.state).await
+        let state = self.state.as_ref();
+        planner.create_physical_plan(logical, state).await
     }
 
     /// What running a plan needs.

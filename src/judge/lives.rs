@@ -398,10 +398,7 @@ impl Work {
 
     /// The commits after which the verdict may differ from the one before: all of them where the clock has a say.
     fn turns(&self) -> Vec<Commit> {
-        let planned = self.rule.planned.as_ref();
-        let clock = matches!(self.rule.plan, Plan::Metric { .. })
-            || planned.is_some_and(|planned| planned.asks_now);
-        if clock && self.options.now_us.is_none() {
+        if self.rule.asks_for_the_time() && self.options.now_us.is_none() {
             let commits = self.history.commits().map(|(commit, _)| commit);
             commits
                 .take_while(|commit| *commit <= self.options.position)

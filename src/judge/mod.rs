@@ -18,10 +18,12 @@ mod gaps;
 mod guard;
 mod life;
 mod lifted;
+mod live;
 mod lives;
 mod metric;
 mod mistakes;
 mod named;
+mod needs;
 mod ordered;
 mod positions;
 mod query;
@@ -36,7 +38,9 @@ pub use engine::Limits;
 pub use follow::Following;
 pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
+pub use live::{Heal, Live, Onset, Turn};
 pub use lives::{Life, Lives, Looked};
+pub use needs::Needs;
 pub use road::Road;
 
 use std::sync::Arc;
@@ -107,6 +111,12 @@ impl Prepared {
     /// Whether judging it at a position takes more than the state there: changes, or since when a violation is one.
     pub fn reads_the_past(&self) -> bool {
         takes_the_past(&self.rule) || self.reads_what_was_recorded()
+    }
+
+    /// Whether the time has a say in its verdict, beside what was written.
+    pub(crate) fn asks_for_the_time(&self) -> bool {
+        let planned = self.planned.as_ref();
+        matches!(self.plan, Plan::Metric { .. }) || planned.is_some_and(|planned| planned.asks_now)
     }
 
     /// Whether its query reads changes, or other positions.

@@ -48,6 +48,11 @@ impl Positions {
         })
     }
 
+    /// The same over another history at a position.
+    pub(super) fn over(&self, history: &Arc<History>, position: Commit) -> Arc<Self> {
+        Self::new(history, position, &self.files, self.reach)
+    }
+
     /// The state at the engine's own position.
     pub(super) fn own(&self) -> &Arc<View> {
         &self.own

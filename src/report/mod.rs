@@ -368,9 +368,13 @@ fn verdict_counts(report: &CheckReport) -> String {
     out
 }
 
-/// The position as people read it: `#1934, 2026-03-14 09:12:44Z`; None where the source has no history.
+/// The position as people read it: `#1934, 2026-03-14 09:12:44Z`; the time alone where the source has no history, None where it has no
+/// time either.
 pub(crate) fn position(at: &At) -> Option<String> {
-    let mut out = format!("#{}", at.commit?);
+    let Some(commit) = at.commit else {
+        return at.time_text().map(|time| time.replace('T', " "));
+    };
+    let mut out = format!("#{commit}");
     match &at.meta.snapshot {
         Some(snapshot) if *snapshot == out => out.push_str(", a snapshot"),
         Some(snapshot) => {

@@ -19,6 +19,7 @@ use super::{Schema, TableName, value};
 use crate::diagnostic::{Diagnostic, Level, nearest};
 use lex::{Cursor, Kind, Token};
 use messages::Messages;
+pub(crate) use resolve::EXTENSION_TYPES;
 use split::{Piece, Splitter};
 use table::Draft;
 

@@ -96,7 +96,7 @@ pub(super) fn schema(root: &Path, kind: &Kind) -> Result<(Schema, Vec<Diagnostic
             all
         }
         Kind::Files(files) => files.clone(),
-        Kind::Dumps(_) | Kind::Dump(_) | Kind::Store(_) => Vec::new(),
+        Kind::Dumps(_) | Kind::Dump(_) | Kind::Store(_) | Kind::Postgres(_) => Vec::new(),
     };
     let path = match kind {
         // Files that are named one by one have the schema beside them, if any.

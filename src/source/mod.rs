@@ -6,10 +6,14 @@ pub mod tabular;
 mod changes;
 mod dump;
 mod files;
+mod live;
+
+pub use live::{Live, is_postgres, live, shown};
 
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Level};
+use crate::postgres::PostgresError;
 use crate::state::History;
 use crate::store::{self, Store, StoreError};
 
@@ -43,6 +47,15 @@ pub enum SourceError {
         /// Why not.
         #[source]
         source: StoreError,
+    },
+    /// A database cannot be read.
+    #[error("cannot read {shown}")]
+    Postgres {
+        /// The database, without its password.
+        shown: String,
+        /// Why not.
+        #[source]
+        source: PostgresError,
     },
     /// The file system failed.
     #[error("cannot read {}", path.display())]
@@ -96,7 +109,7 @@ pub struct Opened {
 }
 
 /// What a SOURCE turned out to be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Kind {
     /// `snapshot/` and `changes/`.
     HistoryDirectory,
@@ -110,9 +123,11 @@ enum Kind {
     Dump(PathBuf),
     /// A store.
     Store(PathBuf),
+    /// A database, by its URL, which may hold a password.
+    Postgres(String),
 }
 
-/// Opens a source: a store, a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
+/// Opens a source: a database, a store, a history directory, a directory of dated snapshots, a directory of table files, data files, or dumps.
 ///
 /// # Errors
 /// Whatever is wrong with the arguments, the files, or the file system; nothing is written anywhere.
@@ -153,6 +168,9 @@ fn open_as(
     if let Kind::Store(path) = &kind {
         return open_store(path, around);
     }
+    if let Kind::Postgres(url) = &kind {
+        return Live::all(url);
+    }
     let (schema, mut diagnostics) = match &kind {
         Kind::Dumps(dumps) => dump::schema(&root, dumps)?,
         Kind::Dump(dump) => dump::schema(&root, std::slice::from_ref(dump))?,
@@ -164,7 +182,7 @@ fn open_as(
         Kind::Files(paths) => files::single(&paths, schema, &mut diagnostics, in_place)?,
         Kind::Dumps(dumps) => dump::series(&dumps, schema, &mut diagnostics)?,
         Kind::Dump(dump) => dump::single(&dump, schema, &mut diagnostics)?,
-        Kind::Store(_) => unreachable!("stores were opened above"),
+        Kind::Store(_) | Kind::Postgres(_) => unreachable!("these were opened above"),
     };
     history.in_place.resize(history.schema.tables.len(), None);
     history.shrink();
@@ -211,12 +229,15 @@ fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
     let first = arguments.first().ok_or_else(|| {
         SourceError::argument("no source was named", "name a directory or data files")
     })?;
-    if first.starts_with("postgres://") || first.starts_with("postgresql://") {
-        let hint = "export the tables (or a history) to files and check those";
-        return Err(SourceError::argument(
-            "this version does not read from a Postgres server",
-            hint,
-        ));
+    if let Some(url) = arguments.iter().find(|argument| is_postgres(argument)) {
+        if arguments.len() > 1 {
+            return Err(SourceError::argument(
+                "a database is named together with other sources",
+                "name one database, or only data files",
+            ));
+        }
+        live::probe(url)?;
+        return Ok((PathBuf::from("."), Kind::Postgres(url.clone())));
     }
     let paths: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
     all_there(&paths)?;

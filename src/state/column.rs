@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
     Float64Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder,
+    TimestampMicrosecondBuilder, new_null_array,
 };
 use datafusion::arrow::datatypes::DataType as ArrowType;
 
@@ -37,6 +37,8 @@ enum Data {
     Date(Vec<i32>),
     Micros(Vec<i64>),
     List(Vec<Vec<Cell>>),
+    /// Nothing is kept: no version's value is known.
+    LeftOut,
 }
 
 /// A column's values for every row version of its table.
@@ -99,6 +101,7 @@ impl ColumnVersions {
             Data::Date(values) => values.shrink_to_fit(),
             Data::Micros(values) => values.shrink_to_fit(),
             Data::List(values) => values.shrink_to_fit(),
+            Data::LeftOut => {}
         }
     }
 
@@ -114,13 +117,27 @@ impl ColumnVersions {
             Data::Date(values) => capacity(values),
             Data::Micros(values) => capacity(values),
             Data::List(values) => capacity(values) + values.iter().map(list_bytes).sum::<usize>(),
+            Data::LeftOut => 0,
         };
         data + self.slots.bytes()
     }
 
+    /// Keeps nothing of the values any more, of those to come neither: none of them is known.
+    pub(super) fn leave_out(&mut self) {
+        self.data = Data::LeftOut;
+        self.slots = Slots::default();
+        self.unknown_count = 0;
+        self.has_nested = false;
+    }
+
+    /// Whether nothing is kept of its values.
+    pub(super) fn is_left_out(&self) -> bool {
+        matches!(self.data, Data::LeftOut)
+    }
+
     /// Whether some version holds what the engine cannot be shown.
     pub(super) fn has_unknown(&self) -> bool {
-        self.unknown_count > 0 || self.has_nested
+        self.unknown_count > 0 || self.has_nested || self.is_left_out()
     }
 
     /// Whether the engine cannot be shown what a version holds: it is not known, or it is an array in an array, which Postgres has
@@ -131,7 +148,14 @@ impl ColumnVersions {
 
     /// Whether nobody said what a version holds.
     pub(super) fn is_missing(&self, row: u32) -> bool {
-        self.slots.get(row as usize) == Slot::Unknown
+        self.slot(row as usize) == Slot::Unknown
+    }
+
+    fn slot(&self, at: usize) -> Slot {
+        match self.data {
+            Data::LeftOut => Slot::Unknown,
+            _ => self.slots.get(at),
+        }
     }
 
     fn is_nested(&self, row: u32) -> bool {
@@ -157,6 +181,7 @@ impl ColumnVersions {
                 values.push(*value)
             }
             (Data::List(values), Cell::List(value)) => values.push(value.clone()),
+            (Data::LeftOut, _) => return Ok(()),
             (data, Cell::Null | Cell::Unknown) => data.push_default(),
             _ => panic!(
                 "a cell of another type than its column {}: readers convert by the schema",
@@ -191,6 +216,7 @@ impl ColumnVersions {
             Data::Date(values) => values.push(values[at]),
             Data::Micros(values) => values.push(values[at]),
             Data::List(values) => values.push(values[at].clone()),
+            Data::LeftOut => return,
         }
         self.push_slot(self.slots.get(at));
     }
@@ -203,7 +229,7 @@ impl ColumnVersions {
             (Data::Bytes(values), Cell::Bytes(bytes)) => values.get(at) == bytes.as_slice(),
             _ => false,
         };
-        if unchanged && self.slots.get(at) == Slot::Value {
+        if unchanged && self.slot(at) == Slot::Value {
             self.push_copy(old);
             return Ok(());
         }
@@ -227,6 +253,7 @@ impl ColumnVersions {
             Data::Date(values) => _ = values.pop(),
             Data::Micros(values) => _ = values.pop(),
             Data::List(values) => _ = values.pop(),
+            Data::LeftOut => {}
         }
         if self.slots.pop() == Some(Slot::Unknown) {
             self.unknown_count -= 1;
@@ -236,7 +263,7 @@ impl ColumnVersions {
     /// Makes a value known that was not: a later image told what this version held.
     pub(super) fn learn(&mut self, row: u32, cell: &Cell) -> Result<(), TooWide> {
         let at = row as usize;
-        if self.slots.get(at) != Slot::Unknown || *cell == Cell::Unknown {
+        if self.is_left_out() || self.slots.get(at) != Slot::Unknown || *cell == Cell::Unknown {
             return Ok(());
         }
         match (&mut self.data, cell) {
@@ -270,7 +297,7 @@ impl ColumnVersions {
     /// The cell of a row version.
     pub(super) fn cell(&self, row: u32) -> Cell {
         let at = row as usize;
-        match self.slots.get(at) {
+        match self.slot(at) {
             Slot::Null => return Cell::Null,
             Slot::Unknown => return Cell::Unknown,
             Slot::Value => {}
@@ -286,13 +313,14 @@ impl ColumnVersions {
             Data::Micros(values) if self.data_type == DataType::Time => Cell::Time(values[at]),
             Data::Micros(values) => Cell::Timestamp(values[at]),
             Data::List(values) => Cell::List(values[at].clone()),
+            Data::LeftOut => Cell::Unknown,
         }
     }
 
     /// Whether two values of this type are the same: JSON by its meaning where Postgres has it so.
     pub(super) fn same(&self, row: u32, cell: &Cell) -> bool {
         let at = row as usize;
-        match (&self.data, cell, self.slots.get(at)) {
+        match (&self.data, cell, self.slot(at)) {
             (Data::Text(values), Cell::Text(text), Slot::Value) => {
                 let own = values.get(at);
                 own == text
@@ -307,7 +335,7 @@ impl ColumnVersions {
     /// Whether two versions hold the same value.
     pub(super) fn same_rows(&self, a: u32, b: u32) -> bool {
         let (i, j) = (a as usize, b as usize);
-        match (self.slots.get(i), self.slots.get(j)) {
+        match (self.slot(i), self.slot(j)) {
             (Slot::Value, Slot::Value) => match &self.data {
                 Data::Int(values) => values.get(i) == values.get(j),
                 Data::Micros(values) => values[i] == values[j],
@@ -321,9 +349,9 @@ impl ColumnVersions {
     /// Whether two versions hold the same to the last digit and letter; two that are not known do.
     pub(super) fn identical(&self, a: u32, b: u32) -> bool {
         let (i, j) = (a as usize, b as usize);
-        let both = (self.slots.get(i), self.slots.get(j)) == (Slot::Value, Slot::Value);
+        let slots = (self.slot(i), self.slot(j));
         match &self.data {
-            _ if !both => self.slots.get(i) == self.slots.get(j),
+            _ if slots != (Slot::Value, Slot::Value) => slots.0 == slots.1,
             Data::Float(values) => values[i].to_bits() == values[j].to_bits(),
             Data::Text(values) => values.same_number(i, j) || values.get(i) == values.get(j),
             _ => self.same_rows(a, b),
@@ -334,7 +362,7 @@ impl ColumnVersions {
     pub(super) fn hash(&self, row: u32, state: &mut impl Hasher) {
         let at = row as usize;
         let kind = |cell: Cell| std::mem::discriminant(&cell);
-        match (&self.data, self.slots.get(at)) {
+        match (&self.data, self.slot(at)) {
             (Data::Text(values), Slot::Value) => {
                 kind(Cell::Text(String::new())).hash(state);
                 self.hash_text(values.get(at), state);
@@ -384,7 +412,7 @@ impl ColumnVersions {
     /// The values of the given row versions; [`NO_ROW`] and cells that are not known become nulls.
     pub(super) fn to_arrow(&self, rows: &[u32]) -> ArrayRef {
         let at = |row: u32| {
-            let known = row != NO_ROW && self.slots.get(row as usize) == Slot::Value;
+            let known = row != NO_ROW && self.slot(row as usize) == Slot::Value;
             known.then_some(row as usize)
         };
         macro_rules! build {
@@ -424,6 +452,7 @@ impl ColumnVersions {
                 &self.data_type,
                 rows.iter().map(|&row| at(row).map(|i| &values[i])),
             ),
+            Data::LeftOut => new_null_array(&self.arrow_type(), count),
         }
     }
 }
@@ -451,6 +480,7 @@ impl Data {
             Data::Date(values) => values.push(0),
             Data::Micros(values) => values.push(0),
             Data::List(values) => values.push(Vec::new()),
+            Data::LeftOut => {}
         }
     }
 }

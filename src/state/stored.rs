@@ -312,6 +312,11 @@ impl StoredRows {
             .expect("the rows are of this table")
     }
 
+    /// The text in which a column of an array type keeps a list; `data_type` is the array's.
+    pub fn list_text(data_type: &DataType, cells: &[Cell]) -> String {
+        lists::to_text(data_type, cells)
+    }
+
     /// A cell, for tests and for few of them.
     ///
     /// # Panics

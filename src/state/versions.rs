@@ -95,6 +95,34 @@ impl TableVersions {
         }
     }
 
+    /// Keeps nothing of these columns any more, of what is to come neither: their cells are not known and take no memory. Columns of the
+    /// primary key are kept; where there is none, all are.
+    pub fn leave_out(&mut self, columns: &[usize]) {
+        for &column in columns {
+            if !self.identity.contains(&column) {
+                self.columns[column].leave_out();
+            }
+        }
+    }
+
+    /// Takes over the rows that are alive in another version of this table, and what it leaves out.
+    ///
+    /// # Panics
+    /// Where this one is not empty, or a value does not fit where it was.
+    pub(super) fn take_living(&mut self, other: &TableVersions) {
+        assert_eq!(self.version_count(), 0, "only an empty table is filled");
+        let left_out = |at: &usize| other.columns[*at].is_left_out();
+        let left_out: Vec<usize> = (0..other.columns.len()).filter(left_out).collect();
+        self.leave_out(&left_out);
+        for row in other.visible(ALIVE - 1) {
+            for (to, from) in self.columns.iter_mut().zip(&other.columns) {
+                to.push(&from.cell(row)).expect("it fitted where it was");
+            }
+            self.append_lives(1);
+        }
+        self.settle();
+    }
+
     /// How many row versions are kept.
     pub fn version_count(&self) -> usize {
         self.born.len()

@@ -10,6 +10,7 @@ mod fragments;
 mod gaps;
 mod judge;
 mod lifted;
+mod live;
 mod lives;
 mod rng;
 mod rules;

@@ -66,7 +66,7 @@ impl Cluster {
         );
         let log = cluster.directory.path().join("log").display().to_string();
         let options = format!(
-            "-k {} -c listen_addresses= -c fsync=off -c wal_level=logical -c timezone=Europe/Berlin",
+            "-k {} -c listen_addresses= -c fsync=off -c wal_level=logical -c max_prepared_transactions=10 -c timezone=Europe/Berlin",
             cluster.directory.path().display()
         );
         cluster.server_program(
@@ -78,6 +78,12 @@ impl Cluster {
 
     fn data(&self) -> String {
         self.directory.path().join("data").display().to_string()
+    }
+
+    /// The directory of its socket.
+    #[allow(dead_code, reason = "most tests reach it by psql")]
+    pub(crate) fn host(&self) -> String {
+        self.directory.path().display().to_string()
     }
 
     /// Runs a program as the server's user; fails with what it said.

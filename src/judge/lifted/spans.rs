@@ -1,7 +1,7 @@
 //! From rows of a lifted query to the intervals in which each key violates the rule.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
@@ -56,9 +56,20 @@ struct Found {
     spans: Vec<Holds>,
 }
 
+/// What became of keys lately, for whoever takes it from time to time.
+#[derive(Default)]
+struct Lately {
+    /// Keys whose intervals changed.
+    touched: HashSet<KeyBytes>,
+    /// For checks of writes: the column that holds the commit of an illegal write, and those that were found.
+    writes: Option<(String, Vec<Span>)>,
+}
+
 /// Intervals under construction.
 #[derive(Default)]
 pub(super) struct Spans {
+    /// Set where what is new is taken from time to time, and what ended is forgotten.
+    lately: Option<Lately>,
     encoder: Encoder,
     found: HashMap<KeyBytes, Found>,
     /// For each anchor: the keys whose last interval has no end yet.
@@ -101,6 +112,23 @@ impl Spans {
         }
         let columns = collect::arrays(batch, &compiled.key)?;
         let mut keys = self.encoder.encode(&columns, batch.num_rows())?;
+        if let Some(Lately {
+            writes: Some((column, found)),
+            ..
+        }) = &mut self.lately
+        {
+            let onsets = collect::arrays(batch, std::slice::from_ref(column))?;
+            let onsets = collect::integers(&onsets[0])?;
+            for (row, order) in keys.into_iter().enumerate() {
+                found.push(Span {
+                    order,
+                    key: collect::object(&compiled.key, &columns, row)?,
+                    onset: Commit::try_from(onsets.value(row)).unwrap_or(Commit::MAX),
+                    healed: None,
+                });
+            }
+            return Ok(());
+        }
         for (row, holds) in holds {
             let key = || collect::object(&compiled.key, &columns, row);
             self.add_one(std::mem::take(&mut keys[row]), key, holds)?;
@@ -136,6 +164,9 @@ impl Spans {
         if end == Commit::MAX {
             self.open.entry(anchor).or_default().push(bytes.clone());
         }
+        if let Some(lately) = &mut self.lately {
+            lately.touched.insert(bytes.clone());
+        }
         let spans = match self.found.entry(bytes) {
             Entry::Occupied(entry) => &mut entry.into_mut().spans,
             Entry::Vacant(entry) => {
@@ -167,34 +198,87 @@ impl Spans {
             if let Some(span) = found.spans.iter_mut().rev().find(open) {
                 span.2 = commit;
             }
+            if let Some(lately) = &mut self.lately {
+                lately.touched.insert(key);
+            }
         }
+    }
+
+    /// From now on, what is new is taken with [`Self::take`]. For checks of writes, `writes` is the column with the commit.
+    pub(super) fn watch(&mut self, writes: Option<String>) {
+        self.lately = Some(Lately {
+            writes: writes.map(|column| (column, Vec::new())),
+            ..Lately::default()
+        });
+    }
+
+    /// The intervals of the keys whose intervals changed since the last time, by onset and key; for checks of writes, what was found since.
+    /// Intervals that ended are forgotten, so each is given once with its end.
+    pub(super) fn take(&mut self) -> Vec<Span> {
+        let Some(lately) = &mut self.lately else {
+            return Vec::new();
+        };
+        let mut out = match &mut lately.writes {
+            Some((_, found)) => std::mem::take(found),
+            None => Vec::new(),
+        };
+        for order in std::mem::take(&mut lately.touched) {
+            let Some(found) = self.found.get_mut(&order) else {
+                continue;
+            };
+            let merged = merged(&found.spans);
+            self.count -= found.spans.len();
+            found.spans.retain(|span| span.2 == Commit::MAX);
+            self.count += found.spans.len();
+            for (onset, end) in merged {
+                if end == Commit::MAX {
+                    // What began it is forgotten, not when it began.
+                    let spans = found.spans.iter_mut();
+                    spans
+                        .filter(|span| span.1 >= onset)
+                        .for_each(|span| span.1 = onset);
+                }
+                out.push(span(&order, found, onset, end));
+            }
+            if found.spans.is_empty() {
+                self.found.remove(&order);
+            }
+        }
+        out.sort_by(|a, b| (a.onset, &a.order).cmp(&(b.onset, &b.order)));
+        out
     }
 
     /// The intervals, those of one key that touch each other made one; by onset, then key.
     pub(super) fn finish(&self) -> Vec<Span> {
         let mut out = Vec::new();
         for (order, found) in &self.found {
-            let mut spans: Vec<_> = found
-                .spans
-                .iter()
-                .map(|&(_, start, end)| (start, end))
-                .collect();
-            spans.sort_unstable();
-            let mut merged: Vec<(Commit, Commit)> = Vec::new();
-            for (start, end) in spans {
-                match merged.last_mut() {
-                    Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                    _ => merged.push((start, end)),
-                }
-            }
-            out.extend(merged.into_iter().map(|(onset, end)| Span {
-                order: order.clone(),
-                key: found.key.clone(),
-                onset,
-                healed: (end != Commit::MAX).then_some(end),
-            }));
+            let merged = merged(&found.spans).into_iter();
+            out.extend(merged.map(|(onset, end)| span(order, found, onset, end)));
         }
         out.sort_by(|a, b| (a.onset, &a.order).cmp(&(b.onset, &b.order)));
         out
+    }
+}
+
+/// Intervals of one key, those that touch each other made one; in order.
+fn merged(spans: &[Holds]) -> Vec<(Commit, Commit)> {
+    let mut spans: Vec<_> = spans.iter().map(|&(_, start, end)| (start, end)).collect();
+    spans.sort_unstable();
+    let mut merged: Vec<(Commit, Commit)> = Vec::new();
+    for (start, end) in spans {
+        match merged.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
+}
+
+fn span(order: &KeyBytes, found: &Found, onset: Commit, end: Commit) -> Span {
+    Span {
+        order: order.clone(),
+        key: found.key.clone(),
+        onset,
+        healed: (end != Commit::MAX).then_some(end),
     }
 }

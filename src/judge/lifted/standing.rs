@@ -103,6 +103,18 @@ impl Standing {
         self.spans.finish()
     }
 
+    /// From now on, what is new is taken with [`Self::take`]; states are not counted any more. `writes` is the column with the commit of
+    /// an illegal write, for checks of writes.
+    pub(in crate::judge) fn watch(&mut self, writes: Option<String>) {
+        self.spans.watch(writes);
+        self.states.0 = None;
+    }
+
+    /// The intervals that changed since the last time: see [`Spans::take`].
+    pub(in crate::judge) fn take(&mut self) -> Vec<Span> {
+        self.spans.take()
+    }
+
     /// How many different states were judged.
     pub(in crate::judge) fn states(&self) -> u64 {
         self.states.count()
@@ -342,20 +354,29 @@ fn holds(pairs: &[Pair], key: u32, commit: i64) -> Option<Holds> {
     Some((key, commit, end))
 }
 
-/// A set of commits.
-#[derive(Default)]
-struct States(Vec<u64>);
+/// A set of commits; None where nobody asks for it.
+struct States(Option<Vec<u64>>);
+
+impl Default for States {
+    fn default() -> Self {
+        States(Some(Vec::new()))
+    }
+}
 
 impl States {
     fn add(&mut self, commit: Commit) {
+        let Some(words) = &mut self.0 else {
+            return;
+        };
         let at = commit as usize / 64;
-        if self.0.len() <= at {
-            self.0.resize(at + 1, 0);
+        if words.len() <= at {
+            words.resize(at + 1, 0);
         }
-        self.0[at] |= 1 << (commit % 64);
+        words[at] |= 1 << (commit % 64);
     }
 
     fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+        let words = self.0.iter().flatten();
+        words.map(|word| u64::from(word.count_ones())).sum()
     }
 }

@@ -14,7 +14,7 @@ use crate::schema::{Column, DataType, ForeignKey, Schema, Table, TableName};
 const DOMAIN_DEPTH_MAX: usize = 16;
 
 /// Types of well-known extensions, which a dump uses without declaring them.
-const EXTENSION_TYPES: &[&str] = &[
+pub(crate) const EXTENSION_TYPES: &[&str] = &[
     "citext",
     "hstore",
     "ltree",

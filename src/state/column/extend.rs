@@ -13,7 +13,7 @@ impl ColumnVersions {
 
     /// Whether there are versions that nobody said what they hold.
     pub(in crate::state) fn has_missing(&self) -> bool {
-        self.unknown_count > 0
+        self.unknown_count > 0 || self.is_left_out()
     }
 
     /// The bytes of a text, or of bytes.
@@ -35,6 +35,9 @@ impl ColumnVersions {
         count: usize,
     ) -> Result<(), TooWide> {
         debug_assert_eq!(&self.data_type, column.data_type);
+        if self.is_left_out() {
+            return Ok(());
+        }
         let held = |row: &usize| column.is_full() || column.slot(*row) == Slot::Value;
         macro_rules! extend {
             ($to:expr, $values:expr) => {{

@@ -1,0 +1,660 @@
+//! Rules over a history that grows: judged at every commit, batch by batch, at a cost that follows the batch.
+//!
+//! [`Live`] owns the history. Transactions are applied, then judged; what became of each rule's keys is given once. From time to time the
+//! history is cut down to the rows that are alive, so memory follows the tables and not what was ever written to them; the rules are then
+//! planned anew and find the same keys bad, whose onsets are remembered.
+//!
+//! A rule that cannot be lifted, or whose verdict the time changes between commits, is judged as a whole on a cadence: its onsets are
+//! bounded by the judgement before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::engine::Engine;
+use super::lifted::{Span, Standing, Stood, Summaries, Tuning};
+use super::lives::Looked;
+use super::named::commit_column;
+use super::{Judge, JudgeError, Limits, Options, Prepared, guard};
+use crate::change::{Commit, Transaction};
+use crate::diagnostic::Diagnostic;
+use crate::plan::{Compiled, Plan};
+use crate::rule::{Check, Rule, Threshold};
+use crate::state::{Contradiction, History};
+
+/// Rules of the whole are judged again after so long at the earliest, and after so many times what a judgement took.
+const WHOLE_EVERY: Duration = Duration::from_secs(5);
+const WHOLE_SHARE: u32 = 20;
+/// How many states of a rule of the whole are judged to find out when a key broke.
+const WHOLE_STATES: usize = 12;
+/// The history is cut down when so many row versions ended, and more than live.
+const ENDED_MAX: usize = 1_000_000;
+/// A rule that failed is tried again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// One rule's key that began to be bad.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Onset {
+    /// The key.
+    pub key: Map<String, Value>,
+    /// The key in a form that sorts as its values do.
+    pub order: Box<[u8]>,
+    /// The commit by which it began; the history's first position where it was bad there already.
+    pub commit: Commit,
+    /// Where only is known that it began after another position: that one.
+    pub after: Option<Commit>,
+}
+
+/// One rule's key that is good again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heal {
+    /// The key in the form that its onset had.
+    pub order: Box<[u8]>,
+    /// The commit that healed it.
+    pub commit: Commit,
+}
+
+/// What became of a rule.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Turn {
+    /// Keys that began to be bad, by onset and key. With checks of writes, illegal writes: they never heal.
+    pub began: Vec<Onset>,
+    /// Keys that are good again, in the order of the commits. One that began and healed in between is in both.
+    pub healed: Vec<Heal>,
+    /// Why the rule could not be judged.
+    pub unknown: Option<String>,
+    /// How many rows it is about, where its threshold asks.
+    pub judged: Option<u64>,
+    /// How long judging it took.
+    pub took: Duration,
+}
+
+/// How a rule is judged.
+enum Road {
+    /// At every commit.
+    Standing(Box<Standing>, Arc<Compiled>),
+    /// As a whole, on a cadence.
+    Whole { next: Instant, last: Commit },
+    /// Not at all until later.
+    Unknown { reason: String, again: Instant },
+}
+
+/// One rule.
+struct Followed {
+    rule: Rule,
+    road: Road,
+    /// The keys that are bad, by their form that sorts, and since when.
+    open: HashMap<Box<[u8]>, Commit>,
+    counted: Option<Instant>,
+}
+
+/// Rules that are judged while their history grows.
+pub struct Live {
+    judge: Judge,
+    /// Runs plans; knows no table.
+    engine: Option<Engine>,
+    rules: Vec<Followed>,
+    judged: Option<Commit>,
+    /// How long rules of the whole rest at least, and so many times what a judgement took.
+    rest: (Duration, u32),
+    tuning: Tuning,
+}
+
+impl Live {
+    /// Plans rules over a history; nothing is judged yet.
+    ///
+    /// # Errors
+    /// Every mistake in every rule.
+    pub fn begin(
+        history: History,
+        rules: &[Rule],
+        limits: Limits,
+    ) -> Result<std::io::Result<Live>, Vec<Diagnostic>> {
+        let judge = match Judge::new(Arc::new(history), limits) {
+            Ok(judge) => judge,
+            Err(error) => return Ok(Err(error)),
+        };
+        let follow = |rule: &Rule| Followed {
+            rule: rule.clone(),
+            road: Road::Unknown {
+                reason: "not judged yet".into(),
+                again: Instant::now(),
+            },
+            open: HashMap::new(),
+            counted: None,
+        };
+        let mut live = Live {
+            judge,
+            engine: None,
+            rules: rules.iter().map(follow).collect(),
+            judged: None,
+            rest: (WHOLE_EVERY, WHOLE_SHARE),
+            tuning: Tuning::default(),
+        };
+        live.plan(None)?;
+        Ok(Ok(live))
+    }
+
+    /// The history as it is now.
+    pub fn history(&self) -> &History {
+        self.judge.history()
+    }
+
+    /// The rules, in the order of what [`Self::judge`] gives.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().map(|followed| &followed.rule)
+    }
+
+    /// Whether a rule is judged as a whole from time to time, not at every commit.
+    pub fn on_a_cadence(&self, rule: usize) -> bool {
+        matches!(self.rules[rule].road, Road::Whole { .. })
+    }
+
+    /// How long rules of the whole rest between two judgements: so long at least, and so many times what a judgement took.
+    pub fn rest(&mut self, least: Duration, share: u32) {
+        self.rest = (least, share);
+    }
+
+    /// Keys that are bad since an earlier commit: of a run before this one. They are not said to begin.
+    pub fn remember(&mut self, rule: usize, keys: impl Iterator<Item = (Box<[u8]>, Commit)>) {
+        self.rules[rule].open.extend(keys);
+    }
+
+    /// Applies the next transaction.
+    ///
+    /// # Errors
+    /// As [`History::apply`].
+    pub fn apply(&mut self, transaction: &Transaction) -> Result<(), (usize, Contradiction)> {
+        self.history_mut().apply(transaction)
+    }
+
+    /// The history, to apply changes to it.
+    ///
+    /// # Panics
+    /// Never: nothing else holds on to it between two judgements.
+    pub fn history_mut(&mut self) -> &mut History {
+        let history = Arc::get_mut(&mut self.judge.history);
+        history.expect("plans and engines were dropped after judging")
+    }
+
+    /// Gives up the rules that read some columns of a table, for good: they are unknown from now on. Without columns, all that read the
+    /// table. The columns are kept no more.
+    pub fn lose(&mut self, table: usize, columns: Option<&[usize]>, reason: &str) {
+        let name = self.history().schema.tables[table].clone();
+        for at in 0..self.rules.len() {
+            let Ok(prepared) = self.prepared(&self.rules[at].rule.clone()) else {
+                continue;
+            };
+            let is_lost = |column: &String| match columns {
+                None => true,
+                Some(columns) => columns.iter().any(|&at| {
+                    let own = &name.columns[at].name;
+                    column == own
+                        || ["before_", "after_", "key_"]
+                            .iter()
+                            .any(|image| column.strip_prefix(image) == Some(own))
+                }),
+            };
+            let reads = prepared.reads();
+            let mut of_table = reads.iter().filter(|(read, _)| {
+                let relation = read.split_once('.').map_or("", |(_, relation)| relation);
+                let relation = relation.split_once('(').map_or(relation, |(table, _)| table);
+                *read == name.name.to_string() || relation == name.name.short()
+            });
+            if of_table.any(|(_, read)| columns.is_none() || read.iter().any(is_lost)) {
+                self.rules[at].road = Road::Unknown {
+                    reason: reason.to_owned(),
+                    again: Instant::now() + AGAIN_AFTER * 1000,
+                };
+            }
+        }
+        if let Some(columns) = columns {
+            self.history_mut().leave_out(table, columns);
+        }
+    }
+
+    /// Judges everything that was applied. `now_us` is the clock of the stream. One turn a rule, in their order.
+    pub fn judge(&mut self, now_us: Option<i64>) -> Vec<Turn> {
+        let head = self.history().head();
+        let mut turns: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
+        self.standing(head, &mut turns);
+        for at in 0..self.rules.len() {
+            self.again(at);
+            self.whole(at, head, now_us, &mut turns[at]);
+            self.count(at, head, &mut turns[at]);
+        }
+        self.judged = Some(head);
+        for (followed, turn) in self.rules.iter().zip(&mut turns) {
+            if let Road::Unknown { reason, .. } = &followed.road {
+                turn.unknown.get_or_insert_with(|| reason.clone());
+            }
+        }
+        turns
+    }
+
+    /// Judges the rules that are judged at every commit.
+    fn standing(&mut self, head: Commit, turns: &mut [Turn]) {
+        let first = self.history().first;
+        let history = Arc::clone(&self.judge.history);
+        let resting = self.engine.take().expect("an engine rests between batches");
+        let engine = Arc::new(resting.moved(&history, head));
+        let mut running = Vec::new();
+        for (at, followed) in self.rules.iter_mut().enumerate() {
+            let asleep = Road::Unknown {
+                reason: "a judgement was cut off".into(),
+                again: Instant::now() + AGAIN_AFTER,
+            };
+            if !matches!(followed.road, Road::Standing(..)) {
+                continue;
+            }
+            let Road::Standing(standing, compiled) = std::mem::replace(&mut followed.road, asleep)
+            else {
+                unreachable!("looked at above")
+            };
+            let task = advance(standing, compiled, Arc::clone(&engine), head);
+            running.push((at, guard::guarded(&self.judge.limits, task)));
+        }
+        let done = self.judge.runtime().block_on(async {
+            let (places, tasks): (Vec<usize>, Vec<_>) = running.into_iter().unzip();
+            let done = futures::future::join_all(tasks).await;
+            places.into_iter().zip(done).collect::<Vec<_>>()
+        });
+        drop(engine);
+        self.engine = Some(resting);
+        drop(history);
+        for (at, result) in done {
+            let followed = &mut self.rules[at];
+            match result {
+                Ok(Advanced::Judged(standing, compiled, spans, took)) => {
+                    turns[at].took = took;
+                    followed.take(spans, first, &mut turns[at]);
+                    followed.road = Road::Standing(standing, compiled);
+                }
+                Ok(Advanced::TooHot) => {
+                    if let Err(reason) = self.stand_by_groups(at, head, &mut turns[at]) {
+                        turns[at].unknown = Some(reason);
+                    }
+                }
+                Err(error) => {
+                    followed.road = Road::Unknown {
+                        reason: error.to_string(),
+                        again: Instant::now() + AGAIN_AFTER,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Judges a rule from the start with the aggregates of its groups as tables.
+    fn stand_by_groups(&mut self, at: usize, head: Commit, turn: &mut Turn) -> Result<(), String> {
+        let begun = Instant::now();
+        let first = self.history().first;
+        let rule = self.rules[at].rule.clone();
+        let road = self.road(&rule, Summaries::OfGroups)?;
+        let Road::Standing(standing, compiled) = road else {
+            self.rules[at].road = road;
+            return Ok(());
+        };
+        let history = Arc::clone(&self.judge.history);
+        let resting = self.engine.as_ref().expect("an engine rests");
+        let engine = Arc::new(resting.moved(&history, head));
+        let task = advance(standing, compiled, engine, head);
+        let done = self
+            .judge
+            .runtime()
+            .block_on(guard::guarded(&self.judge.limits, task));
+        match done.map_err(|error| error.to_string())? {
+            Advanced::Judged(standing, compiled, spans, _) => {
+                turn.took = begun.elapsed();
+                self.rules[at].take(spans, first, turn);
+                self.rules[at].road = Road::Standing(standing, compiled);
+                Ok(())
+            }
+            Advanced::TooHot => Err("it reads too many rows at every commit".into()),
+        }
+    }
+
+    /// Tries a rule again that failed a while ago.
+    fn again(&mut self, at: usize) {
+        let Road::Unknown { again, .. } = self.rules[at].road else {
+            return;
+        };
+        if Instant::now() < again {
+            return;
+        }
+        let rule = self.rules[at].rule.clone();
+        self.rules[at].road = match self.road(&rule, Summaries::OfWholeTables) {
+            Ok(road) => road,
+            Err(reason) => Road::Unknown {
+                reason,
+                again: Instant::now() + AGAIN_AFTER,
+            },
+        };
+    }
+
+    /// Judges a rule of the whole when it is time.
+    fn whole(&mut self, at: usize, head: Commit, now_us: Option<i64>, turn: &mut Turn) {
+        let Road::Whole { next, last } = self.rules[at].road else {
+            return;
+        };
+        let begun = Instant::now();
+        if begun < next {
+            return;
+        }
+        let first = self.history().first;
+        let found = self.lives_of_the_whole(at, last.max(first), head, now_us);
+        turn.took = begun.elapsed();
+        let pause = (turn.took * self.rest.1).max(self.rest.0);
+        let followed = &mut self.rules[at];
+        followed.road = Road::Whole {
+            next: Instant::now() + pause,
+            last: head,
+        };
+        match found {
+            Ok(spans) => {
+                let writes = followed.rule.check.judges_writes();
+                followed.take_whole(spans, (last, first, head), writes, turn);
+            }
+            Err(error) => {
+                // Judged again from where it was judged last.
+                followed.road = Road::Whole {
+                    next: Instant::now() + pause * 12,
+                    last,
+                };
+                turn.unknown = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The lives of a rule's violations between two positions, each with the position after which it began where that is not exact.
+    fn lives_of_the_whole(
+        &self,
+        at: usize,
+        from: Commit,
+        head: Commit,
+        now_us: Option<i64>,
+    ) -> Result<Vec<(Span, Option<Commit>)>, JudgeError> {
+        let options = Options {
+            position: head,
+            now_us: None,
+            sample: None,
+        };
+        let rule = &self.rules[at].rule;
+        let prepared = self.prepared(rule).map_err(JudgeError::Unknown)?;
+        let clock = prepared.asks_for_the_time();
+        let options = Options {
+            now_us: now_us.filter(|_| clock).or(options.now_us),
+            ..options
+        };
+        // The clock has moved on since: what was bad then is not asked again.
+        let from = if clock { head } else { from };
+        let lives =
+            self.judge
+                .lives_sampled(&prepared, from, head, &options, Some(WHOLE_STATES))?;
+        let vague = match &lives.looked {
+            Looked::Everywhere => BTreeMap::new(),
+            Looked::Sampled { vague, .. } => vague.clone(),
+        };
+        let span = |life: super::Life| {
+            let after = vague.get(&life.onset).copied();
+            let span = Span {
+                order: life.order,
+                key: life.key,
+                onset: life.onset,
+                healed: life.healed,
+            };
+            (span, after)
+        };
+        Ok(lives.intervals.into_iter().map(span).collect())
+    }
+
+    /// Counts what a rule is about, where its threshold is a share of that.
+    fn count(&mut self, at: usize, head: Commit, turn: &mut Turn) {
+        let followed = &self.rules[at];
+        let threshold = followed.rule.threshold.as_ref().map(|t| &t.value);
+        let due = followed
+            .counted
+            .is_none_or(|counted| counted.elapsed() >= WHOLE_EVERY);
+        let asked = matches!(threshold, Some(Threshold::MaxPercent(_))) && due;
+        if !asked || (followed.open.is_empty() && turn.began.is_empty()) {
+            return;
+        }
+        let rule = followed.rule.clone();
+        let options = Options {
+            position: head,
+            now_us: None,
+            sample: Some(0),
+        };
+        if let Ok(prepared) = self.prepared(&rule) {
+            let outcome = self.judge.check(vec![prepared], &options, &|_| ());
+            turn.judged = outcome.first().and_then(|outcome| outcome.judged);
+        }
+        self.rules[at].counted = Some(Instant::now());
+    }
+
+    fn prepared(&self, rule: &Rule) -> Result<Prepared, String> {
+        let options = Options {
+            position: self.history().head(),
+            now_us: None,
+            sample: None,
+        };
+        let prepared = self.judge.prepare(std::slice::from_ref(rule), &options);
+        let mut prepared = prepared.map_err(|found| {
+            let first = found.into_iter().next();
+            first.map_or_else(String::new, |diagnostic| diagnostic.message)
+        })?;
+        Ok(prepared.remove(0))
+    }
+
+    /// How a rule is to be judged.
+    fn road(&self, rule: &Rule, keep: Summaries) -> Result<Road, String> {
+        let whole = Road::Whole {
+            next: Instant::now(),
+            last: self.judged.unwrap_or(self.history().first),
+        };
+        let prepared = self.prepared(rule)?;
+        let compiled = match &prepared.plan {
+            Plan::Refused(reason) => return Err(reason.clone()),
+            Plan::Shape { .. } | Plan::Metric { .. } => return Ok(whole),
+            Plan::Query(_) if prepared.asks_for_the_time() => return Ok(whole),
+            // What was deleted long ago must be known, so it is not cut into batches.
+            Plan::Query(_) if rule.check == Check::NoResurrection => return Ok(whole),
+            Plan::Query(compiled) => Arc::new(compiled.clone()),
+        };
+        let history = &self.judge.history;
+        let engine = self
+            .judge
+            .workshop
+            .lifting_engine(history, history.head(), None);
+        let standing =
+            self.judge
+                .runtime()
+                .block_on(Standing::plan(&engine, &compiled, keep, &self.tuning));
+        let Ok(mut standing) = standing else {
+            return Ok(whole);
+        };
+        let writes = rule.check.judges_writes();
+        let column = writes.then(|| commit_column(rule, &compiled).map(str::to_owned));
+        standing.watch(column.transpose().map_err(|error| error.to_string())?);
+        Ok(Road::Standing(Box::new(standing), compiled))
+    }
+
+    /// Plans all rules anew. `told` says what is known to be bad at the head.
+    fn plan(&mut self, told: Option<()>) -> Result<(), Vec<Diagnostic>> {
+        let rules: Vec<Rule> = self.rules().cloned().collect();
+        if told.is_none() {
+            let options = Options {
+                position: self.history().head(),
+                now_us: None,
+                sample: None,
+            };
+            self.judge.prepare(&rules, &options)?;
+        }
+        for (at, rule) in rules.iter().enumerate() {
+            let waits = matches!(self.rules[at].road, Road::Whole { .. });
+            if waits && told.is_some() {
+                continue;
+            }
+            self.rules[at].road = match self.road(rule, Summaries::OfWholeTables) {
+                Ok(road) => road,
+                Err(reason) => Road::Unknown {
+                    reason,
+                    again: Instant::now() + AGAIN_AFTER,
+                },
+            };
+        }
+        let history = &self.judge.history;
+        let engine = self
+            .judge
+            .workshop
+            .lifting_engine(history, history.head(), None);
+        self.engine = Some(engine.resting());
+        Ok(())
+    }
+
+    /// Cuts the history down to what is alive, when enough has ended. What was judged last must have been looked at: attributes of
+    /// commits before the head are gone afterwards.
+    pub fn cut(&mut self) {
+        let versions: usize = self
+            .history()
+            .tables
+            .iter()
+            .map(|t| t.version_count())
+            .sum();
+        let alive: usize = self.history().tables.iter().map(|t| t.row_count()).sum();
+        let ended = versions - alive;
+        if ended > ENDED_MAX.max(alive) {
+            self.cut_now();
+        }
+    }
+
+    /// Cuts the history down to what is alive at its head.
+    pub fn cut_now(&mut self) {
+        let next = self.history().from_the_head();
+        self.engine = None;
+        let head = next.first;
+        self.judge.history = Arc::new(next);
+        let planned = self.plan(Some(()));
+        planned.expect("rules that fitted the tables fit them still");
+        for followed in &mut self.rules {
+            if followed.rule.check == Check::NoResurrection {
+                followed.road = Road::Unknown {
+                    reason: format!("what was deleted before #{head} is not kept in memory"),
+                    again: Instant::now() + AGAIN_AFTER * 1000,
+                };
+            }
+        }
+        // What is bad at the head is told by the rules themselves: all of it is open already.
+        let mut again: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
+        self.standing(head, &mut again);
+    }
+}
+
+/// What came of judging a rule.
+enum Advanced {
+    Judged(Box<Standing>, Arc<Compiled>, Vec<Span>, Duration),
+    TooHot,
+}
+
+async fn advance(
+    mut standing: Box<Standing>,
+    compiled: Arc<Compiled>,
+    engine: Arc<Engine>,
+    until: Commit,
+) -> Result<Advanced, JudgeError> {
+    let begun = Instant::now();
+    let stood = standing.advance(&engine, &compiled, until).await?;
+    if stood == Stood::TooHot {
+        return Ok(Advanced::TooHot);
+    }
+    let spans = standing.take();
+    Ok(Advanced::Judged(standing, compiled, spans, begun.elapsed()))
+}
+
+impl Followed {
+    /// Takes in the intervals that changed.
+    fn take(&mut self, spans: Vec<Span>, first: Commit, turn: &mut Turn) {
+        let writes = self.rule.check.judges_writes();
+        for span in spans {
+            let onset = span.onset.max(first);
+            if writes {
+                turn.began.push(Onset::new(&span, onset, None));
+                continue;
+            }
+            if !self.open.contains_key(&span.order) {
+                turn.began.push(Onset::new(&span, onset, None));
+                self.open.insert(span.order.clone(), onset);
+            }
+            if let Some(commit) = span.healed {
+                self.open.remove(&span.order);
+                turn.healed.push(Heal {
+                    order: span.order,
+                    commit,
+                });
+            }
+        }
+        turn.healed.sort_by_key(|heal| heal.commit);
+    }
+
+    /// Takes in all that was bad since the rule was judged last.
+    fn take_whole(
+        &mut self,
+        spans: Vec<(Span, Option<Commit>)>,
+        (last, first, head): (Commit, Commit, Commit),
+        writes: bool,
+        turn: &mut Turn,
+    ) {
+        if writes {
+            for (span, _) in spans {
+                if span.onset > last {
+                    turn.began.push(Onset::new(&span, span.onset, None));
+                }
+            }
+            return;
+        }
+        let mut still: HashMap<Box<[u8]>, Commit> = HashMap::new();
+        for (span, after) in spans {
+            let known = self.open.get(&span.order).copied();
+            if known.is_none() && !still.contains_key(&span.order) {
+                // Judged at the position itself only: it began somewhere after the judgement before.
+                let onset = span.onset.max(first);
+                let after = after.or((onset > last).then_some(last).filter(|&at| at + 1 < onset));
+                turn.began.push(Onset::new(&span, onset, after));
+            }
+            match span.healed {
+                Some(commit) => {
+                    still.remove(&span.order);
+                    self.open.remove(&span.order);
+                    turn.healed.push(Heal {
+                        order: span.order,
+                        commit,
+                    });
+                }
+                None => {
+                    still.insert(span.order, known.unwrap_or(span.onset));
+                }
+            }
+        }
+        for order in self.open.keys().filter(|order| !still.contains_key(*order)) {
+            turn.healed.push(Heal {
+                order: order.clone(),
+                commit: head,
+            });
+        }
+        self.open = still;
+        turn.healed.sort_by_key(|heal| heal.commit);
+    }
+}
+
+impl Onset {
+    fn new(span: &Span, commit: Commit, after: Option<Commit>) -> Self {
+        Onset {
+            key: span.key.clone(),
+            order: span.order.clone(),
+            commit,
+            after,
+        }
+    }
+}
