@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::recorder::Said;
 use crate::postgres::assemble::{Assembled, Assembler, AssembleError, Body, Fed, Limits, Mark};
-use crate::postgres::catchup::{BATCH_MESSAGES, Catchup, CatchupError};
+use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
 use crate::postgres::relations::Relations;
 use crate::postgres::{Access, Backoff, Event, Lsn, PostgresError, Replication, Session, Stream, Target};
 
@@ -59,9 +59,6 @@ pub enum FeedError {
     /// A message that cannot be taken.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    /// Reading in bulk failed.
-    #[error(transparent)]
-    Catchup(#[from] CatchupError),
 }
 
 /// What both sides know: how far everything is on the disk.
@@ -186,7 +183,7 @@ impl Feed {
     /// Reads a backlog in bulk, as long as there is a large one.
     async fn catch_up(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
         let session = Session::open(&self.target, "firstbad watch", Access::ReadWrite).await?;
-        let catchup = Catchup::new(session.client(), &self.slot, &self.publication)?;
+        let catchup = Catchup::new(&session, &self.slot, &self.publication)?;
         let mut told = false;
         loop {
             let backlog = catchup.backlog().await?;

@@ -79,6 +79,8 @@ pub struct Settings {
     pub lag_warn_bytes: u64,
     /// Above so many, it drops its slot to spare the server, and ends; None for never.
     pub lag_drop_bytes: Option<u64>,
+    /// Whether to end when everything is judged that was committed before the start.
+    pub until_now: bool,
 }
 
 /// Why watching ends.
@@ -248,6 +250,7 @@ fn once(
         last: begun.last,
         ends: VecDeque::new(),
         passed: Lsn(0),
+        until: begun.until,
         behind: false,
         warned: false,
         heard: Instant::now(),
@@ -289,6 +292,9 @@ fn once(
         guest.abort();
     };
     runtime.block_on(ending);
+    if let Err(WatchError::Dropped(_)) = &ended {
+        runtime.block_on(setup::drop_slot(settings))?;
+    }
     let ended = ended?;
     finished?;
     Ok(ended)
@@ -311,6 +317,8 @@ struct Watch<'a> {
     ends: VecDeque<(Commit, Lsn)>,
     /// A position behind everything that came, where nothing of ours lies between.
     passed: Lsn,
+    /// Where to end.
+    until: Option<Lsn>,
     behind: bool,
     warned: bool,
     /// The server's clock as it was told last, in microseconds since the epoch, and when that was.
@@ -410,6 +418,9 @@ impl Watch<'_> {
             if applied > 0 || ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.judge(tell)?;
+            }
+            if self.until.is_some_and(|until| self.durable.lsn() >= until) {
+                return Ok(Ended::Stopped);
             }
         }
     }

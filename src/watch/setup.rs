@@ -48,6 +48,8 @@ pub(super) struct Begun {
     pub(super) relations: Relations,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
+    /// Where the server's log ended when watching began, where that is the end of the watch.
+    pub(super) until: Option<Lsn>,
 }
 
 /// What a rule set needs of a database.
@@ -191,6 +193,7 @@ pub(super) async fn begin(
     let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
     let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
     let server = slot::identify(&mut replication).await?;
+    let until = settings.until_now.then_some(server.position);
     let catalog = Catalog::read(session.client()).await?;
     let needs = needs(&catalog, &settings.rules, &settings.limits)?;
     if needs.tables.is_empty() {
@@ -240,6 +243,7 @@ pub(super) async fn begin(
         incidents: start.incidents,
         last,
         gap,
+        until,
     })
 }
 
@@ -535,6 +539,12 @@ impl Start<'_> {
         history.origin = Origin::Changes;
         Ok((history, Vec::new(), Some((from, to, reason))))
     }
+}
+
+/// Drops the slot: the server has to keep nothing for us any more.
+pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
+    let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
+    Ok(slot::drop_slot(&session, &settings.slot).await?)
 }
 
 /// Keeps word of how far the slot may be confirmed, before it is.
