@@ -96,7 +96,8 @@ impl<'c> Catchup<'c> {
     /// Begins to fetch a piece: whole transactions, until there are this many messages or no more transactions.
     ///
     /// # Errors
-    /// What the server says: SQLSTATE 55006 while somebody else reads the slot.
+    /// What the server says; that the slot is not there (SQLSTATE 42704) or somebody else reads it (55006), it says at the first
+    /// message only.
     pub async fn next_batch(&self, upto_messages: u32) -> Result<Batch, PostgresError> {
         let sql = format!(
             "copy (select data from pg_logical_slot_peek_binary_changes({}, null, {}, 'proto_version', '1', \

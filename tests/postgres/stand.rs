@@ -65,6 +65,10 @@ impl<'c> Stand<'c> {
         format!("{NAME}_{}", self.database)
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.cluster.url(&self.database)
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.cluster.sql(&self.database, sql)
     }
@@ -137,6 +141,18 @@ impl<'c> Stand<'c> {
             for (ours, theirs) in ours.iter().zip(&theirs) {
                 assert_eq!(ours, theirs, "{what}: {}", table.name);
             }
+        }
+    }
+}
+
+impl Drop for Stand<'_> {
+    /// A server has few slots.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.sql(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                 where database = current_database() and not active",
+            );
         }
     }
 }
@@ -216,8 +232,8 @@ pub(crate) fn rows(cluster: &Cluster, database: &str, table: &Table) -> Vec<Vec<
         .iter()
         .map(|c| {
             format!(
-                "case when \"{0}\" is null then null else format('%s', \"{0}\") end",
-                c.name
+                "case when {0} is null then null else format('%s', {0}) end",
+                format_args!("\"{}\"", c.name.replace('"', "\"\""))
             )
         })
         .collect();

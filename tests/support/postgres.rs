@@ -4,12 +4,27 @@
 //! The server does not run as root: where the tests do, it runs as `postgres` or `nobody`. `FIRSTBAD_PG_BIN` names the directory of
 //! its programs where they are not in the usual places.
 
+// Not every test target needs all of it.
+#![allow(dead_code)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const INSTALL: &str = "this test needs PostgreSQL's server programs (initdb, pg_ctl): install them with `apt-get install postgresql` \
                        (Debian, Ubuntu), `apk add postgresql` or `brew install postgresql`, or set FIRSTBAD_PG_BIN to their directory";
+
+/// What a server is like, other than usual.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// Listens on a free port of the loopback addresses as well.
+    pub(crate) tcp: bool,
+    /// `name=value` settings.
+    pub(crate) settings: &'a [&'a str],
+    /// Lines for `pg_hba.conf` in place of its own (`trust` for everybody). `postgres` is let in by the socket in any case.
+    pub(crate) hba: &'a [&'a str],
+}
 
 /// A running server.
 pub(crate) struct Cluster {
@@ -17,11 +32,20 @@ pub(crate) struct Cluster {
     directory: tempfile::TempDir,
     /// Who runs the server, where that is not who runs the test.
     user: Option<&'static str>,
+    port: u16,
+    /// What `pg_ctl` passes on to the server.
+    options: String,
+    is_running: AtomicBool,
 }
 
 impl Cluster {
     /// Makes a server and starts it.
     pub(crate) fn start() -> Cluster {
+        Cluster::start_with(&Setup::default())
+    }
+
+    /// Makes a server that is other than usual and starts it.
+    pub(crate) fn start_with(setup: &Setup<'_>) -> Cluster {
         let programs = programs();
         let user = match text("id", &["-u"]).as_str() {
             "0" => Some(
@@ -43,10 +67,22 @@ impl Cluster {
                 "{path} can be given to {user}"
             );
         }
+        let port = if setup.tcp { free_port() } else { 5432 };
+        let listen = if setup.tcp { "127.0.0.1" } else { "" };
+        let mut options = format!(
+            "-k {} -p {port} -c listen_addresses={listen} -c fsync=off -c wal_level=logical -c timezone=Europe/Berlin",
+            directory.path().display()
+        );
+        for setting in setup.settings {
+            options.push_str(&format!(" -c {setting}"));
+        }
         let cluster = Cluster {
             programs,
             directory,
             user,
+            port,
+            options,
+            is_running: AtomicBool::new(false),
         };
         let data = cluster.data();
         cluster.server_program(
@@ -64,30 +100,83 @@ impl Cluster {
                 "--no-sync",
             ],
         );
-        let log = cluster.directory.path().join("log").display().to_string();
-        let options = format!(
-            "-k {} -c listen_addresses= -c fsync=off -c wal_level=logical -c max_prepared_transactions=10 -c timezone=Europe/Berlin",
-            cluster.directory.path().display()
-        );
-        cluster.server_program(
-            "pg_ctl",
-            &["-D", &data, "-l", &log, "-o", &options, "-w", "start"],
-        );
+        if !setup.hba.is_empty() {
+            let mut lines = vec![
+                "local all postgres trust",
+                "local replication postgres trust",
+            ];
+            lines.extend(setup.hba);
+            let file = cluster.directory.path().join("data/pg_hba.conf");
+            std::fs::write(file, lines.join("\n") + "\n").expect("pg_hba.conf can be written");
+        }
+        cluster.run();
         cluster
+    }
+
+    /// Starts the server that was stopped.
+    pub(crate) fn run(&self) {
+        let log = self.directory.path().join("log").display().to_string();
+        let (data, options) = (self.data(), self.options.as_str());
+        self.server_program(
+            "pg_ctl",
+            &["-D", &data, "-l", &log, "-o", options, "-w", "start"],
+        );
+        self.is_running.store(true, Ordering::SeqCst);
+    }
+
+    /// Stops the server: `smart`, `fast` or `immediate`. False where it has not stopped after so many seconds.
+    pub(crate) fn stop(&self, mode: &str, seconds: u32) -> bool {
+        let (data, seconds) = (self.data(), seconds.to_string());
+        let arguments = ["-D", &data, "-m", mode, "-t", &seconds, "-w", "stop"];
+        let (status, _) = self.try_server_program("pg_ctl", &arguments);
+        if status.success() {
+            self.is_running.store(false, Ordering::SeqCst);
+        }
+        status.success()
+    }
+
+    /// Where its sockets and files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The port it listens on, also the end of its socket's name.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of a database by the socket, as `postgres`.
+    pub(crate) fn url(&self, database: &str) -> String {
+        let directory = self.directory.path().display().to_string();
+        let host = directory.replace('/', "%2F");
+        format!("postgres://postgres@{host}:{}/{database}", self.port)
+    }
+
+    /// Puts a file into the server's directory that only the server may read; gives its path.
+    pub(crate) fn install(&self, file: &Path) -> PathBuf {
+        let name = file.file_name().expect("a file has a name");
+        let path = self.directory.path().join(name);
+        std::fs::copy(file, &path).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let shown = path.display().to_string();
+        assert!(succeeds("chmod", &["600", &shown]));
+        if let Some(user) = self.user {
+            assert!(succeeds("chown", &[user, &shown]));
+        }
+        path
     }
 
     fn data(&self) -> String {
         self.directory.path().join("data").display().to_string()
     }
 
-    /// The directory of its socket.
-    #[allow(dead_code, reason = "most tests reach it by psql")]
-    pub(crate) fn host(&self) -> String {
-        self.directory.path().display().to_string()
-    }
-
     /// Runs a program as the server's user; fails with what it said.
     fn server_program(&self, name: &str, arguments: &[&str]) {
+        let (status, said) = self.try_server_program(name, arguments);
+        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        assert!(status.success(), "{name} failed: {said}\n{log}");
+    }
+
+    fn try_server_program(&self, name: &str, arguments: &[&str]) -> (ExitStatus, String) {
         let program = self.programs.join(name);
         let mut command = match self.user {
             None => Command::new(program),
@@ -117,8 +206,7 @@ impl Cluster {
             .status()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let said = std::fs::read_to_string(said).unwrap_or_default();
-        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        assert!(status.success(), "{name} failed: {said}\n{log}");
+        (status, said)
     }
 
     /// Runs a client program against the server.
@@ -130,7 +218,7 @@ impl Cluster {
         let mut child = Command::new(self.programs.join(name))
             .args(arguments)
             .env("PGHOST", self.directory.path())
-            .env("PGPORT", "5432")
+            .env("PGPORT", self.port.to_string())
             .env("PGUSER", "postgres")
             .env_remove("PGDATABASE")
             .stdin(Stdio::piped())
@@ -178,6 +266,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if !self.is_running.load(Ordering::SeqCst) {
+            return;
+        }
         let data = self.data();
         let stop = std::panic::AssertUnwindSafe(|| {
             self.server_program("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
@@ -188,6 +279,12 @@ impl Drop for Cluster {
             std::panic::resume_unwind(error);
         }
     }
+}
+
+/// A port of the loopback address that nobody listens on now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
 }
 
 /// The directory of the server's programs.
