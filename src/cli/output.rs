@@ -16,7 +16,9 @@ pub(super) fn print(text: &str) {
 /// Prints to stdout; whether somebody got it.
 pub(super) fn try_print(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Prints to stderr, without the values of variables of `firstbad.yaml`.

@@ -119,7 +119,9 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
         }
     };
     let mut tell = |told: Told<'_>| tell(&told, arguments.format);
-    let watched = watch(&settings, &outside, &runtime, &progress, &mut ready, &mut tell);
+    let watched = watch(
+        &settings, &outside, &runtime, &progress, &mut ready, &mut tell,
+    );
     bar.finish_and_clear();
     runtime.shutdown_timeout(Duration::from_secs(1));
     match watched {
@@ -135,7 +137,8 @@ pub(super) fn target(source: &Source) -> Result<Target, Stop> {
     };
     if !Target::is_url(url) {
         let message = format!("`{}` is no database", source.shown);
-        let hint = "name it as postgres://user@host/database; `firstbad record` records other sources";
+        let hint =
+            "name it as postgres://user@host/database; `firstbad record` records other sources";
         return Err(output::wrong_argument(&message, Some(hint)));
     }
     let target = Target::parse(url).map_err(|error| refused(&error))?;
@@ -157,14 +160,15 @@ fn listen(arguments: &WatchArgs) -> Result<Option<Listen>, Stop> {
     let token = arguments.listen_token.clone();
     let token = token.or_else(|| std::env::var("FIRSTBAD_TOKEN").ok());
     let listen = Listen::parse(text, token.as_deref());
-    let listen = listen.map_err(|error| output::wrong_argument(&format!("--listen: {error}"), None));
+    let listen =
+        listen.map_err(|error| output::wrong_argument(&format!("--listen: {error}"), None));
     listen.map(Some)
 }
 
 fn serve(listen: Listen, outside: &Outside, runtime: &tokio::runtime::Runtime) -> Result<(), Stop> {
     let bound = runtime.block_on(tokio::net::TcpListener::bind(listen.address));
-    let listener =
-        bound.map_err(|error| output::world(&format!("cannot listen on {}", listen.address), &error))?;
+    let listener = bound
+        .map_err(|error| output::world(&format!("cannot listen on {}", listen.address), &error))?;
     if let Ok(address) = listener.local_addr() {
         output::note(&format!("listening on http://{address}\n"));
     }
@@ -180,9 +184,10 @@ fn serve(listen: Listen, outside: &Outside, runtime: &tokio::runtime::Runtime) -
 
 async fn stop_on_signals(stopper: Stopper) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return;
     };
     tokio::select! {
@@ -202,10 +207,10 @@ async fn stop_on_signals(stopper: Stopper) {
 fn tell(told: &Told<'_>, shape: record::Shape) -> bool {
     match (told, shape) {
         (Told::Notice(notice), record::Shape::Text) => {
-            return output::try_print(&(notice_line(notice) + "\n"));
+            return output::try_print(&notice_line(notice));
         }
         (Told::Notice(notice), record::Shape::Json) => {
-            return output::try_print(&(notice_json(notice) + "\n"));
+            return output::try_print(&notice_json(notice));
         }
         (Told::Note(text), _) => output::note(&format!("note: {}\n", terminal(text))),
         (

@@ -35,7 +35,8 @@ pub(super) fn jobs(
             let name = quoted(&column.name);
             match is_binary(&column.data_type) {
                 true => name,
-                false => format!("{name}::text"),
+                // As its output function prints it: some types have a cast to text that prints something else (an address its mask).
+                false => format!("case when {name} is distinct from null then format('%s', {name}) end"),
             }
         });
         let list = list.collect::<Vec<_>>().join(", ");
@@ -68,7 +69,9 @@ fn ranges(info: &TableInfo, block_bytes: Option<u64>) -> Vec<(String, u64)> {
     if pages <= step {
         return whole();
     }
-    let starts: Vec<u64> = (0..pages).step_by(usize::try_from(step).unwrap_or(1)).collect();
+    let starts: Vec<u64> = (0..pages)
+        .step_by(usize::try_from(step).unwrap_or(1))
+        .collect();
     let range = |(at, start): (usize, &u64)| {
         let from = format!(" where ctid >= '({start},0)'::tid");
         match starts.get(at + 1) {
