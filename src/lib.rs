@@ -8,16 +8,17 @@
 //! ```text
 //! rules/*.yaml -> rule ----------------------> plan      (rule + schema -> SQL, key, evidence; locality)
 //!                                               |
-//! postgres, files -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
+//! files, dumps -> source -> timeline -> state -> judge -> verdict -> baseline ----+-> report
 //!                  ^  |                   ^  |    |  |                            |
 //!            store +  +-> schema ---------+  |    |  +-> lives -> bisect ---------+
+//!                                            |    |  +-> turns -> incident -------+   (what became of violations, commit by commit)
 //!                                            |    |                 ^
 //!                                            |    |  factors -------+   (what bad writes have in common)
 //!                                            |    +-> case              (examples inside rule files)
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
-//! postgres                                       (connections, slots and the stream of a live server)
+//! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
@@ -42,9 +43,11 @@
 //! | 4 | Not known is never NULL; a rule that reads what is not known is unknown. | [`state`], [`judge`] | `tests/cli` |
 //! | 5 | Unknown is never reported as held; a rule whose subject matched no row says so. | [`judge`], [`report`] | `tests/cli` |
 //! | 6 | The first bad write is the exact transaction, or is said to be bounded or pre-existing; what was read in a snapshot is never blamed on a transaction. | [`bisect`] | `tests/oracle`, `tests/cli` |
+//! | 7 | A batch of commits may be judged again after a crash: it changes the incidents once, and what is to be said of them is kept until it was said. | [`incident`] | `incident`, `tests/store` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
+//! | 3, 4 | A transaction of the stream is handed on whole or not at all; what the log leaves out is not known, never NULL. | [`postgres`] | `tests/postgres` |
 //! | 12 | What is shown is escaped for the place where it is shown. | [`escape`], [`report`] | `report` |
 //! | 13 | No value passes through a double unless it is one. | [`change`], [`schema`] | `schema::value` |
 //! | 14 | A history that contradicts itself is refused, with file, line, commit, table and key. | [`timeline`], [`state`] | `tests/cli` |
@@ -104,6 +107,9 @@ pub mod baseline;
 // From the lives of violations to the first bad write; or by any command that judges a state.
 pub mod bisect;
 
+// What becomes of violations over time: incidents, kept in `firstbad.db` beside a store.
+pub mod incident;
+
 // What `check` and `bisect` found as text and JSON; checks also as JUnit, SARIF, annotations and Markdown.
 pub mod report;
 
@@ -118,6 +124,9 @@ pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// Watches a database: every commit is recorded and judged, what is found becomes incidents.
+pub mod watch;
 
 // Runs the examples inside rule files.
 pub mod case;

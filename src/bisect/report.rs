@@ -25,7 +25,8 @@ pub struct RowChange {
 }
 
 impl RowChange {
-    pub(super) fn new(schema: &Schema, change: &Change) -> Self {
+    /// A change of a table of the schema.
+    pub fn new(schema: &Schema, change: &Change) -> Self {
         let table = &schema.tables[change.table];
         let cells = |image: &Image| {
             let cell = |(at, cell): &(usize, crate::change::Cell)| {

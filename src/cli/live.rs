@@ -47,7 +47,8 @@ pub(super) fn read(live: &Live, wanted: &Wanted, verbose: u8) -> Result<Opened, 
     opened.map_err(|error| inputs::source_error(&error, verbose))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+/// Shows how far reading has come.
+pub(super) fn show(bar: &ProgressBar, progress: Progress) {
     let (rows, expected) = (progress.rows, progress.rows_expected);
     let of = match expected > rows {
         true => format!(" of about {}", crate::report::grouped(expected)),

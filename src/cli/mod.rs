@@ -4,6 +4,7 @@ mod arguments;
 mod bisect;
 mod check;
 mod diff;
+mod incident;
 mod inputs;
 mod live;
 mod output;
@@ -15,6 +16,7 @@ mod settings;
 mod sql;
 mod status;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -68,10 +70,15 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Show the rows that differ between two positions, or between two sources
     Diff(diff::DiffArgs),
+    /// Watch a database: record and judge every commit, open incidents, until stopped
+    Watch(watch::WatchArgs),
     /// Record a source's changes in a store, from where the store ends
     Record(record::RecordArgs),
     /// Write down the state of a source in a store
     Snapshot(record::SnapshotArgs),
+    /// Incidents that were found: list and show them, take care of one, close one
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Say what a store covers, how fresh it is, and how safe
@@ -125,8 +132,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Rules(command) => rules::run(&command, &config, cli.verbose),
         Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
+        Command::Watch(arguments) => watch::run(&arguments, &config, cli.verbose),
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
+        Command::Incident(command) => incident::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Fixtures { directory } => fixtures(&directory),

@@ -167,9 +167,54 @@ impl Live {
     /// # Errors
     /// As [`History::apply`].
     pub fn apply(&mut self, transaction: &Transaction) -> Result<(), (usize, Contradiction)> {
+        self.history_mut().apply(transaction)
+    }
+
+    /// The history, to apply changes to it.
+    ///
+    /// # Panics
+    /// Never: nothing else holds on to it between two judgements.
+    pub fn history_mut(&mut self) -> &mut History {
         let history = Arc::get_mut(&mut self.judge.history);
-        let history = history.expect("plans and engines were dropped after judging");
-        history.apply(transaction)
+        history.expect("plans and engines were dropped after judging")
+    }
+
+    /// Gives up the rules that read some columns of a table, for good: they are unknown from now on. Without columns, all that read the
+    /// table. The columns are kept no more.
+    pub fn lose(&mut self, table: usize, columns: Option<&[usize]>, reason: &str) {
+        let name = self.history().schema.tables[table].clone();
+        for at in 0..self.rules.len() {
+            let Ok(prepared) = self.prepared(&self.rules[at].rule.clone()) else {
+                continue;
+            };
+            let is_lost = |column: &String| match columns {
+                None => true,
+                Some(columns) => columns.iter().any(|&at| {
+                    let own = &name.columns[at].name;
+                    column == own
+                        || ["before_", "after_", "key_"]
+                            .iter()
+                            .any(|image| column.strip_prefix(image) == Some(own))
+                }),
+            };
+            let reads = prepared.reads();
+            let mut of_table = reads.iter().filter(|(read, _)| {
+                let relation = read.split_once('.').map_or("", |(_, relation)| relation);
+                let relation = relation
+                    .split_once('(')
+                    .map_or(relation, |(table, _)| table);
+                *read == name.name.to_string() || relation == name.name.short()
+            });
+            if of_table.any(|(_, read)| columns.is_none() || read.iter().any(is_lost)) {
+                self.rules[at].road = Road::Unknown {
+                    reason: reason.to_owned(),
+                    again: Instant::now() + AGAIN_AFTER * 1000,
+                };
+            }
+        }
+        if let Some(columns) = columns {
+            self.history_mut().leave_out(table, columns);
+        }
     }
 
     /// Judges everything that was applied. `now_us` is the clock of the stream. One turn a rule, in their order.
@@ -188,7 +233,6 @@ impl Live {
                 turn.unknown.get_or_insert_with(|| reason.clone());
             }
         }
-        self.cut();
         turns
     }
 
@@ -472,8 +516,9 @@ impl Live {
         Ok(())
     }
 
-    /// Cuts the history down to what is alive, when enough has ended.
-    fn cut(&mut self) {
+    /// Cuts the history down to what is alive, when enough has ended. What was judged last must have been looked at: attributes of
+    /// commits before the head are gone afterwards.
+    pub fn cut(&mut self) {
         let versions: usize = self
             .history()
             .tables

@@ -94,6 +94,26 @@ impl Moment {
     /// # Errors
     /// When there is no such server, it does not let us in, or is too old.
     pub async fn open(target: &Target, application: &str) -> Result<Moment, PostgresError> {
+        Self::at_snapshot(target, application, None).await
+    }
+
+    /// The database as it is in a snapshot that another connection exports, for as long as that lasts.
+    ///
+    /// # Errors
+    /// As [`Moment::open`]; 22023 and 42704 where there is no such snapshot.
+    pub async fn at(
+        target: &Target,
+        application: &str,
+        snapshot: &str,
+    ) -> Result<Moment, PostgresError> {
+        Self::at_snapshot(target, application, Some(snapshot)).await
+    }
+
+    async fn at_snapshot(
+        target: &Target,
+        application: &str,
+        import: Option<&str>,
+    ) -> Result<Moment, PostgresError> {
         let leader = Session::open(target, application, Access::ReadOnly).await?;
         let version = leader.server_version_num();
         if version < VERSION_MIN {
@@ -103,7 +123,7 @@ impl Moment {
             ));
         }
         let client = leader.client();
-        begin(client, None).await?;
+        begin(client, import).await?;
         let row = client
             .query_one(
                 "select (extract(epoch from now()) * 1000000)::int8, current_user::text, pg_is_in_recovery()",
@@ -113,7 +133,10 @@ impl Moment {
         let (time, role, standby): (i64, String, bool) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let lsn = lsn(client, standby).await?;
-        let snapshot = export(client).await?;
+        let snapshot = match import {
+            Some(import) => Some(import.to_owned()),
+            None => export(client).await?,
+        };
         let catalog = Catalog::read(client).await?;
         Ok(Moment {
             target: target.clone(),

@@ -9,6 +9,7 @@
 mod bisect;
 mod command;
 mod github;
+pub mod incident;
 mod json;
 mod jsonl;
 mod junit;

@@ -44,7 +44,7 @@ pub use versions::{Contradiction, TableVersions};
 pub use writes::Write;
 pub use written::Written;
 
-use crate::change::{Cell, Commit, Transaction, TransactionMeta};
+use crate::change::{Cell, Change, Commit, Transaction, TransactionMeta};
 use crate::schema::Schema;
 
 /// Where the transactions of a [`History`] come from.
@@ -135,6 +135,27 @@ impl History {
         self.tables[table].leave_out(columns);
     }
 
+    /// The history of some of its tables, by their indexes, in the given order.
+    pub fn only(mut self, tables: &[usize]) -> History {
+        let schema = std::mem::take(&mut self.schema.tables);
+        let mut all: Vec<_> = schema
+            .into_iter()
+            .zip(self.tables)
+            .zip(self.in_place)
+            .map(Some)
+            .collect();
+        self.tables = Vec::new();
+        self.in_place = Vec::new();
+        for &at in tables {
+            if let Some(((table, versions), place)) = all[at].take() {
+                self.schema.tables.push(table);
+                self.tables.push(versions);
+                self.in_place.push(place);
+            }
+        }
+        self
+    }
+
     /// The same tables as they are at the head and without what was before, as a history that begins there. Its memory is that of the
     /// rows that are alive.
     ///
@@ -184,13 +205,25 @@ impl History {
             "readers see to it that commits are gapless"
         );
         for (at, change) in transaction.changes.iter().enumerate() {
-            let ordinal = u32::try_from(at + 1).unwrap_or(u32::MAX);
-            self.tables[change.table]
-                .apply(transaction.commit, ordinal, change)
-                .map_err(|error| (at, error))?;
+            self.change(at, change).map_err(|error| (at, error))?;
         }
-        self.transactions.push(transaction.meta.clone());
+        self.commit(transaction.meta.clone());
         Ok(())
+    }
+
+    /// Applies one change of the next transaction, the `at`-th from 0. It counts once the transaction is committed.
+    ///
+    /// # Errors
+    /// Why it contradicts the state. The history must not be used further.
+    pub fn change(&mut self, at: usize, change: &Change) -> Result<(), Contradiction> {
+        let ordinal = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        let commit = self.head() + 1;
+        self.tables[change.table].apply(commit, ordinal, change)
+    }
+
+    /// Ends the next transaction, whose changes were applied one by one.
+    pub fn commit(&mut self, meta: TransactionMeta) {
+        self.transactions.push(meta);
     }
 
     /// Attributes of a commit; None for the first position where nothing is known of it, and for commits that were not seen.

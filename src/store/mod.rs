@@ -8,6 +8,7 @@
 //! objects/<aa>/<hash>.parquet     chunks of rows, named by their hash, shared by all snapshots
 //! unsealed/                       files on their way in or out; they count only as far as a seal says so
 //! lock, owner                     who writes; verified: what `firstbad verify` found last
+//! firstbad.db                     incidents, in SQLite: not part of the store, no seal vouches for it
 //! ```
 //!
 //! The places of `segments`, `snapshots` and `objects` hold exactly what the chain says. A file is written below `unsealed/` and synced, a
@@ -57,6 +58,13 @@ use format::{FORMAT_BYTES_MAX, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
 
 /// How often a store that changes while it is read is read again.
 const READS_MAX: usize = 5;
+/// What lies beside the files of a store and is none of them: incidents, and what SQLite keeps with them.
+pub const BESIDE: [&str; 4] = [
+    "firstbad.db",
+    "firstbad.db-wal",
+    "firstbad.db-shm",
+    "firstbad.db-journal",
+];
 /// Said of a file that is not there.
 const MISSING: &str = "the file is missing";
 /// Said of a file with another hash than the sealed one.

@@ -93,7 +93,48 @@ impl Writer {
         Ok(recorded)
     }
 
-    fn changes_since_snapshot(&self) -> u64 {
+    /// Records the commits of a part of a history that lie beyond the store's head, and makes no snapshot. That the part goes on where the
+    /// store ends is the caller's to know: of rows that it has not met before, it need not know more than its changes tell.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    ///
+    /// # Panics
+    /// When the part begins after the store's head, or has other tables.
+    pub fn append(&mut self, part: &History, sealing: Sealing) -> Result<Recorded, StoreError> {
+        assert!(
+            part.first <= self.store().ledger().head()
+                && part.schema == self.store().format().schema,
+            "a part goes on where the store ends"
+        );
+        let mut recorded = Recorded::default();
+        let mut width = None;
+        while let Some((stretch, range)) = self.next_stretch(part, sealing, width) {
+            let bytes = self.segment(part, &stretch, range)?;
+            width = Some((bytes, stretch.changes.max(1)));
+            recorded.segments += 1;
+            recorded.bytes += bytes;
+            recorded.changes += stretch.changes;
+            recorded.commits += u64::from(stretch.to - stretch.from + 1);
+        }
+        Ok(recorded)
+    }
+
+    /// Adds a snapshot of the store's last state, made of what the store itself holds.
+    ///
+    /// # Errors
+    /// When the disk fails, or what is there is damaged.
+    pub fn snapshot_the_head(&mut self) -> Result<(), StoreError> {
+        let head = self.store().ledger().head();
+        if self.store().ledger().snapshots.contains_key(&head) {
+            return Ok(());
+        }
+        let own = self.store().history_of(head..=head)?;
+        self.snapshot(&own, head).map(|_| ())
+    }
+
+    /// How many changes were recorded after the last snapshot.
+    pub fn changes_since_snapshot(&self) -> u64 {
         let ledger = self.store().ledger();
         let last = ledger.snapshots.last_key_value().map_or(0, |(&at, _)| at);
         let later = ledger.segments.values().filter(|stretch| stretch.to > last);
@@ -211,6 +252,19 @@ impl Writer {
         self.store().is_continued_by(history)?;
         self.snapshot(history, at)?;
         Ok(at)
+    }
+
+    /// Takes over a state that was met after commits which nobody saw, as the next commit; says which that is.
+    ///
+    /// # Errors
+    /// As [`Writer::record`].
+    pub fn leap_over(
+        &mut self,
+        source: &History,
+        meta: TransactionMeta,
+    ) -> Result<Commit, StoreError> {
+        let next = self.store().ledger().head() + 1;
+        self.leap(source, source.first, next, meta)
     }
 
     /// Takes over a state that another history has at a position as the commit `to` of this store, without the commits between, and makes

@@ -20,7 +20,7 @@ use super::ledger::Ledger;
 use super::manifest::Manifest;
 use super::snapshot::parallel;
 use super::writer::{files_below, now};
-use super::{MISSING, NOT_SEALED, READS_MAX, Store, is_missing, read_file};
+use super::{BESIDE, MISSING, NOT_SEALED, READS_MAX, Store, is_missing, read_file};
 use crate::change::Commit;
 
 const CONTEXT: &str = "firstbad 2026-11 last verification of a store, version 1";
@@ -354,6 +354,7 @@ impl Verification<'_> {
                 CHAIN => path == CHAIN,
                 OWNER => path == OWNER,
                 LOCK => path == LOCK && bytes == 0,
+                _ if BESIDE.contains(&path.as_str()) => true,
                 VERIFIED => {
                     self.last_verification();
                     path == VERIFIED

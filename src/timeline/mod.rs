@@ -21,6 +21,7 @@ use crate::diagnostic::Diagnostic;
 use crate::schema::Schema;
 
 use line::{Place, RawObject};
+pub use pending::{CONTEXT_PREFIX, merge_context};
 use pending::{Order, Pending};
 
 /// The longest line that is read.

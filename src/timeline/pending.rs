@@ -10,7 +10,20 @@ use crate::change::{Change, Commit, Transaction, TransactionMeta};
 use crate::diagnostic::{Diagnostic, Level};
 
 /// The prefix of logical messages that say who wrote.
-const CONTEXT_PREFIX: &str = "firstbad";
+pub const CONTEXT_PREFIX: &str = "firstbad";
+
+/// Takes what a logical message with the prefix [`CONTEXT_PREFIX`] says into the context of its transaction: later keys win. False
+/// where it is no JSON object; then nothing is taken.
+pub fn merge_context(
+    context: &mut Option<serde_json::Map<String, serde_json::Value>>,
+    content: &[u8],
+) -> bool {
+    let found = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(content);
+    found.is_ok_and(|found| {
+        context.get_or_insert_default().extend(found);
+        true
+    })
+}
 
 /// File and line.
 pub(super) type At<'a> = (&'a Arc<Path>, usize);
@@ -57,14 +70,12 @@ impl Pending {
         if prefix != CONTEXT_PREFIX {
             return;
         }
-        match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(content) {
-            Ok(found) => self.meta.context.get_or_insert_default().extend(found),
-            Err(_) if warnings.len() > 100 => {}
-            Err(_) => warnings.push(
+        if !merge_context(&mut self.meta.context, content.as_bytes()) && warnings.len() <= 100 {
+            warnings.push(
                 place
                     .error("a message with the prefix `firstbad` is no JSON object and is not read")
                     .with_level(Level::Warning),
-            ),
+            );
         }
     }
 

@@ -76,6 +76,17 @@ pub fn hide_maps<'a>(
     }
 }
 
+/// The same where only the names of the columns are known.
+pub fn hide_columns<'a>(
+    columns: &[String],
+    maps: impl IntoIterator<Item = &'a mut Map<String, Value>>,
+) {
+    let hidden: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
+    if !hidden.is_empty() {
+        hide_all(maps.into_iter().collect(), &hidden);
+    }
+}
+
 /// Whether an entry of this name would be hidden.
 pub fn hides(rule: &Rule, columns: &[String], name: &str) -> bool {
     hidden_column(name, &hidden_columns(rule, columns)).is_some()

@@ -12,3 +12,5 @@ mod postgres;
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
 mod workload;
+#[path = "../support/writes.rs"]
+mod writes;

@@ -146,7 +146,7 @@ fn first_bad(first: &FirstBad) -> Value {
     out
 }
 
-fn change(change: &RowChange) -> Value {
+pub(in crate::report) fn change(change: &RowChange) -> Value {
     json!({
         "table": change.table,
         "op": change.op,

@@ -449,7 +449,7 @@ fn place(at: &At) -> String {
 }
 
 /// `update orders id = 7: status placed → paid`, in lines of so many columns.
-fn change_lines(change: &RowChange, width: usize) -> Vec<String> {
+pub(in crate::report) fn change_lines(change: &RowChange, width: usize) -> Vec<String> {
     let table = change
         .table
         .strip_prefix("public.")

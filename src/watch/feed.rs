@@ -1,0 +1,371 @@
+//! The stream of a slot, as transactions: in bulk while there is a backlog, by the protocol at the head.
+//!
+//! A connection that is lost is made again, from what is on the disk; what comes again is told by its commit's LSN. Nothing is confirmed
+//! here but what the recorder has sealed, and positions behind which nothing waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::recorder::Said;
+use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Limits, Mark};
+use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
+use crate::postgres::relations::Relations;
+use crate::postgres::{
+    Access, Backoff, Event, Lsn, PostgresError, Replication, Session, Stream, Target,
+};
+
+/// How many bytes of transactions may wait to be judged.
+const WAITING_BYTES: usize = 64 << 20;
+/// What a transaction counts at least, in bytes.
+const EACH_BYTES: usize = 1 << 10;
+/// So many transactions are handed over together at most.
+const TOGETHER: usize = 512;
+/// A backlog of fewer bytes is not worth reading in bulk.
+const BULK_FROM_BYTES: u64 = 64 << 20;
+
+/// What the watcher is told.
+pub(super) enum Input {
+    /// Transactions in commit order, and the room they take.
+    Transactions(Vec<Assembled>, Room),
+    /// Nothing is between the last transaction and this position; the server's clock there, in microseconds since the epoch.
+    Idle(Lsn, i64),
+    /// A logical message of ours outside of transactions.
+    Mark(Mark),
+    /// The connection is there.
+    Connected { in_bulk: bool },
+    /// The connection was lost, and will be made again.
+    Lost(PostgresError),
+    /// The stream is over for good.
+    Failed(FeedError),
+    /// What the recorder says.
+    Recorder(Said),
+    /// What looking after the slot found.
+    Slot(super::guest::Seen),
+    /// Somebody wants the watcher to stop.
+    Stop,
+}
+
+/// Room that waiting transactions take; given back when it is dropped.
+pub(super) struct Room(
+    #[allow(dead_code, reason = "held for its drop")] tokio::sync::OwnedSemaphorePermit,
+);
+
+/// Why the stream ended for good.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The server refuses, or what it sends cannot be understood.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// A message that cannot be taken.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+}
+
+/// What both sides know: how far everything is on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Durable {
+    lsn: AtomicU64,
+    moved: Notify,
+    stopping: std::sync::atomic::AtomicBool,
+}
+
+impl Durable {
+    /// Everything before this position is on the disk, or was none of ours.
+    pub(super) fn reach(&self, lsn: Lsn) {
+        self.lsn.fetch_max(lsn.0, Ordering::AcqRel);
+        self.moved.notify_waiters();
+        self.moved.notify_one();
+    }
+
+    /// How far.
+    pub(super) fn lsn(&self) -> Lsn {
+        Lsn(self.lsn.load(Ordering::Acquire))
+    }
+
+    /// The feed is to end, with everything confirmed.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.moved.notify_waiters();
+        self.moved.notify_one();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until the feed is to end.
+    pub(super) async fn stopped(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.is_stopping() {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+/// What is streamed.
+pub(super) struct Feed {
+    /// The server.
+    pub(super) target: Target,
+    /// The slot.
+    pub(super) slot: String,
+    /// The publication.
+    pub(super) publication: String,
+    /// The tables.
+    pub(super) relations: Relations,
+    /// Where large transactions are kept for a while.
+    pub(super) spill: std::path::PathBuf,
+    /// Whether a backlog is read in bulk.
+    pub(super) bulk: bool,
+    /// How far everything is on the disk.
+    pub(super) durable: Arc<Durable>,
+    /// Who is told.
+    pub(super) to: SyncSender<Input>,
+}
+
+impl Feed {
+    /// Feeds until it is told to stop, or the server refuses for good.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        let room = Arc::new(Semaphore::new(WAITING_BYTES));
+        loop {
+            let begun = Instant::now();
+            let ended = self.connected(&room).await;
+            if self.durable.is_stopping() {
+                return;
+            }
+            let error = match ended {
+                Ok(()) => PostgresError::closed(),
+                Err(FeedError::Postgres(error)) if error.is_transient() => error,
+                Err(error) => return self.tell(Input::Failed(error)).await,
+            };
+            self.tell(Input::Lost(error)).await;
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            let wait = backoff.wait();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.durable.moved.notified(), if self.durable.is_stopping() => return,
+            }
+        }
+    }
+
+    /// Hands something over, without blocking the thread.
+    async fn tell(&self, input: Input) {
+        let to = self.to.clone();
+        // Nobody listens any more when the watcher ends.
+        let _ = tokio::task::spawn_blocking(move || to.send(input)).await;
+    }
+
+    async fn connected(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
+        if self.bulk {
+            self.catch_up(room).await?;
+        }
+        if self.durable.is_stopping() {
+            return Ok(());
+        }
+        let replication = Replication::open(&self.target, "firstbad watch").await?;
+        let from = self.durable.lsn();
+        let stream = replication
+            .start(&self.slot, &[&self.publication], from)
+            .await?;
+        self.tell(Input::Connected { in_bulk: false }).await;
+        self.follow(stream, room).await
+    }
+
+    fn assembler(&self) -> Assembler {
+        Assembler::new(self.relations.clone(), Limits::new(&self.spill))
+    }
+
+    /// Reads a backlog in bulk, as long as there is a large one.
+    async fn catch_up(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
+        let session = Session::open(&self.target, "firstbad watch", Access::ReadWrite).await?;
+        let catchup = Catchup::new(&session, &self.slot, &self.publication)?;
+        let mut told = false;
+        loop {
+            let backlog = catchup.backlog().await?;
+            let near = if told {
+                backlog.is_near()
+            } else {
+                backlog.bytes < BULK_FROM_BYTES
+            };
+            if near || self.durable.is_stopping() {
+                return Ok(());
+            }
+            if !told {
+                told = true;
+                self.tell(Input::Connected { in_bulk: true }).await;
+            }
+            let mut assembler = self.assembler();
+            let mut waiting = Waiting::default();
+            let mut last = None;
+            let mut batch = catchup.next_batch(BATCH_MESSAGES).await?;
+            while let Some(data) = batch.next().await? {
+                waiting.take(assembler.feed(&data)?, &mut last);
+                if waiting.is_full() {
+                    self.hand_over(&mut waiting, room).await;
+                }
+            }
+            self.hand_over(&mut waiting, room).await;
+            let Some(last) = last else {
+                return Ok(());
+            };
+            self.until_durable(last).await;
+            if self.durable.is_stopping() {
+                return Ok(());
+            }
+            catchup.advance(self.durable.lsn()).await?;
+        }
+    }
+
+    async fn until_durable(&self, lsn: Lsn) {
+        loop {
+            let moved = self.durable.moved.notified();
+            if self.durable.lsn() >= lsn || self.durable.is_stopping() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    async fn hand_over(&self, waiting: &mut Waiting, room: &Arc<Semaphore>) {
+        if waiting.list.is_empty() {
+            return;
+        }
+        let (list, bytes) = waiting.give();
+        let permit = room_for(room, bytes).await;
+        self.tell(Input::Transactions(list, Room(permit))).await;
+    }
+
+    /// Follows the stream until it ends.
+    async fn follow(&mut self, mut stream: Stream, room: &Arc<Semaphore>) -> Result<(), FeedError> {
+        let mut assembler = self.assembler();
+        let mut waiting = Waiting::default();
+        let mut last = None;
+        let durable = Arc::clone(&self.durable);
+        let mut is_asked = false;
+        loop {
+            stream.confirm(durable.lsn());
+            if durable.is_stopping() {
+                stream.stop(durable.lsn()).await?;
+                return Ok(());
+            }
+            let event = match stream.try_next()? {
+                Some(event) => event,
+                None => {
+                    if !waiting.list.is_empty() {
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
+                    }
+                    let moved = durable.moved.notified();
+                    tokio::select! {
+                        event = stream.next() => event?,
+                        () = moved => {
+                            // A server that shuts down waits for exactly this.
+                            if is_asked && !durable.is_stopping() {
+                                is_asked = false;
+                                stream.confirm(durable.lsn());
+                                stream.flush_status().await?;
+                            }
+                            continue;
+                        }
+                    }
+                }
+            };
+            match event {
+                Event::Data { bytes, .. } => {
+                    match assembler.feed(&bytes)? {
+                        Some(Fed::Mark(mark)) => {
+                            self.hand_over_streaming(&mut waiting, room, &mut stream)
+                                .await?;
+                            self.tell(Input::Mark(mark)).await;
+                        }
+                        fed => waiting.take(fed, &mut last),
+                    }
+                    if waiting.is_full() {
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
+                    }
+                }
+                Event::Keepalive {
+                    end,
+                    time,
+                    reply_requested,
+                } => {
+                    is_asked |= reply_requested;
+                    if !assembler.is_open() {
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
+                        self.tell(Input::Idle(end, time)).await;
+                    }
+                }
+                Event::Ended => return Ok(()),
+            }
+        }
+    }
+
+    /// The same while the server is told from time to time that somebody is there.
+    async fn hand_over_streaming(
+        &self,
+        waiting: &mut Waiting,
+        room: &Arc<Semaphore>,
+        stream: &mut Stream,
+    ) -> Result<(), FeedError> {
+        let handing = self.hand_over(waiting, room);
+        tokio::pin!(handing);
+        loop {
+            tokio::select! {
+                () = &mut handing => return Ok(()),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    stream.confirm(self.durable.lsn());
+                    stream.flush_status().await?;
+                }
+            }
+        }
+    }
+}
+
+async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> tokio::sync::OwnedSemaphorePermit {
+    let wanted = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
+    let permit = Arc::clone(room).acquire_many_owned(wanted).await;
+    permit.expect("nobody closes it")
+}
+
+/// Transactions that are handed over next.
+#[derive(Default)]
+struct Waiting {
+    list: Vec<Assembled>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn take(&mut self, fed: Option<Fed>, last: &mut Option<Lsn>) {
+        if let Some(Fed::Transaction(assembled)) = fed {
+            *last = Some(assembled.end_lsn);
+            self.bytes += EACH_BYTES
+                + match &assembled.body {
+                    Body::Held(items) => items.len() * 256,
+                    Body::Spilled(_) => 0,
+                };
+            self.list.push(*assembled);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.list.len() >= TOGETHER || self.bytes >= 4 << 20
+    }
+
+    fn give(&mut self) -> (Vec<Assembled>, usize) {
+        (
+            std::mem::take(&mut self.list),
+            std::mem::take(&mut self.bytes),
+        )
+    }
+}

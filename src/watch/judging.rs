@@ -1,0 +1,300 @@
+//! From committed transactions to incidents: every commit is judged when it comes; what was found counts when the commit is on the disk.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::WatchError;
+use super::metrics::Metrics;
+use super::recorder::Committed;
+use crate::change::Commit;
+use crate::incident::{Batch, Began, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write};
+use crate::judge::{Live, Onset, Turn};
+use crate::postgres::assemble::{Body, Item};
+use crate::postgres::relations::SchemaChange;
+use crate::rule::Rule;
+use crate::state::History;
+use crate::verdict::Verdict;
+
+/// Rules, the state they are judged on, and what became of them.
+pub(super) struct Judging {
+    live: Live,
+    facts: Vec<RuleFacts>,
+    incidents: Incidents,
+    /// What was found and is not on the disk yet, in order.
+    waiting: VecDeque<Batch>,
+    judged: Commit,
+    /// The stream's clock.
+    clock: Option<i64>,
+    /// Why rules could not be judged, as it was told last.
+    unknown: Vec<Option<String>>,
+    /// Ids of the rules that are violated, as far as that is on the disk.
+    violated: HashSet<String>,
+    metrics: Arc<Metrics>,
+}
+
+/// What an incident has to know of its rule.
+fn facts(rule: &Rule, history: &History) -> RuleFacts {
+    let table = rule.table.as_ref().map(|table| &table.value);
+    let declared = table.and_then(|table| history.schema.table(table));
+    RuleFacts {
+        id: rule.id.clone(),
+        description: rule.description.clone(),
+        table: table.map(ToString::to_string),
+        severity: rule.severity,
+        owner: rule.owner.clone(),
+        runbook: rule.runbook.clone(),
+        within_us: rule.within_us,
+        threshold: rule
+            .threshold
+            .as_ref()
+            .map(|threshold| threshold.value.clone()),
+        event: rule.check.judges_writes(),
+        key: declared.map_or_else(Vec::new, |table| table.primary_key_names()),
+        redact: rule
+            .redact
+            .iter()
+            .map(|column| column.value.clone())
+            .collect(),
+    }
+}
+
+impl Judging {
+    /// Judges the state that is there, and says where watching begins. Keys that were bad in an earlier run are remembered; what else is
+    /// bad here was bad before anybody watched.
+    pub(super) fn begin(
+        mut live: Live,
+        mut incidents: Incidents,
+        clock: Option<i64>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Vec<Notice>), WatchError> {
+        let facts: Vec<RuleFacts> = live
+            .rules()
+            .map(|rule| facts(rule, live.history()))
+            .collect();
+        let at = live.history().head();
+        let mut known = Vec::new();
+        for (number, facts) in facts.iter().enumerate() {
+            let keys = incidents.open_keys(&facts.id)?;
+            known.push(!keys.is_empty());
+            live.remember(number, keys.into_iter().map(|key| (key.order, key.onset)));
+        }
+        let turns = live.judge(clock);
+        let standing = facts.iter().zip(&turns).map(|(facts, turn)| Standing {
+            rule: facts.clone(),
+            keys: turn
+                .began
+                .iter()
+                .map(|onset| (onset.order.clone(), onset.key.clone()))
+                .collect(),
+            unnamed: 0,
+            unknown: turn.unknown.clone(),
+            judged: turn.judged,
+        });
+        let standing: Vec<Standing> = standing.collect();
+        let unknown = turns.iter().map(|turn| turn.unknown.clone()).collect();
+        let judged = incidents.judged()?.unwrap_or(at);
+        let notices = incidents.begin(at, clock, &standing)?;
+        let mut judging = Judging {
+            live,
+            facts,
+            incidents,
+            waiting: VecDeque::new(),
+            judged,
+            clock,
+            unknown,
+            violated: HashSet::new(),
+            metrics,
+        };
+        judging.know()?;
+        judging.measure(&turns);
+        Ok((judging, notices))
+    }
+
+    /// Up to where everything was judged.
+    pub(super) fn judged(&self) -> Commit {
+        self.judged
+    }
+
+    /// The state and the rules.
+    pub(super) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// What was found so far and said or not.
+    pub(super) fn incidents(&mut self) -> &mut Incidents {
+        &mut self.incidents
+    }
+
+    /// Applies a transaction; it is judged with the next call of [`Self::judge`]. Says which tables are different from here on.
+    pub(super) fn apply(&mut self, committed: &Committed) -> Result<Vec<String>, WatchError> {
+        let history = self.live.history_mut();
+        let mut lost = Vec::new();
+        let mut at = 0;
+        committed.body.for_each(|item| {
+            match item {
+                Item::Change(change) => {
+                    history.change(at, change).map_err(|error| {
+                        let table = history.schema.tables[change.table].name.short();
+                        WatchError::Contradiction(committed.commit, table, error.to_string())
+                    })?;
+                    at += 1;
+                }
+                Item::SchemaChanged(change) => lost.push(change.clone()),
+                Item::Mark(_) => {}
+            }
+            Ok::<(), WatchError>(())
+        })?;
+        history.commit(committed.meta.clone());
+        self.clock = self.clock.max(committed.meta.time);
+        Ok(lost.iter().map(|change| self.lose(change)).collect())
+    }
+
+    /// Takes note of tables that are different from here on; says which.
+    pub(super) fn alter(&mut self, body: &Body) -> Result<Vec<String>, WatchError> {
+        let mut altered = Vec::new();
+        body.for_each(|item| {
+            if let Item::SchemaChanged(change) = item {
+                altered.push(change.clone());
+            }
+            Ok::<(), WatchError>(())
+        })?;
+        Ok(altered.iter().map(|change| self.lose(change)).collect())
+    }
+
+    fn lose(&mut self, change: &SchemaChange) -> String {
+        let table = self.live.history().schema.tables[change.table].name.short();
+        let reason = format!("table {table}: {}", change.what);
+        match change.is_followed {
+            true if change.lost.is_empty() => {}
+            true => self.live.lose(change.table, Some(&change.lost), &reason),
+            false => self.live.lose(change.table, None, &reason),
+        }
+        reason
+    }
+
+    /// Judges what was applied. True when something was found that somebody should know at once.
+    pub(super) fn judge(&mut self) -> bool {
+        let head = self.live.history().head();
+        let turns = self.live.judge(self.clock);
+        self.measure(&turns);
+        let mut rules = Vec::new();
+        for (at, turn) in turns.into_iter().enumerate() {
+            let is_news = turn.unknown != self.unknown[at];
+            if turn.began.is_empty() && turn.healed.is_empty() && turn.judged.is_none() && !is_news
+            {
+                continue;
+            }
+            self.unknown[at].clone_from(&turn.unknown);
+            rules.push(self.told(at, turn));
+        }
+        let urgent = !rules.is_empty();
+        let batch = Batch {
+            from: self.judged,
+            until: head,
+            now_us: self.clock,
+            rules,
+        };
+        self.judged = head;
+        match self.waiting.back_mut() {
+            Some(last) if last.rules.is_empty() && batch.rules.is_empty() => {
+                last.until = batch.until;
+                last.now_us = batch.now_us;
+            }
+            _ if batch.from == batch.until && batch.rules.is_empty() => {}
+            _ => self.waiting.push_back(batch),
+        }
+        self.live.cut();
+        urgent
+    }
+
+    fn told(&self, at: usize, turn: Turn) -> Turns {
+        let history = self.live.history();
+        let write = |commit: Commit, last_good: Option<Commit>| {
+            let meta = history.meta(commit).cloned().unwrap_or_default();
+            Write {
+                lsn: meta.lsn,
+                xid: meta.xid,
+                time: meta.time,
+                context: meta.context,
+                last_good,
+            }
+        };
+        let began = |onset: Onset| Began {
+            write: write(onset.commit, onset.after),
+            order: onset.order,
+            key: onset.key,
+            onset: onset.commit,
+            evidence: serde_json::Map::new(),
+            impact: None,
+        };
+        Turns {
+            rule: self.facts[at].clone(),
+            began: turn.began.into_iter().map(began).collect(),
+            healed: turn
+                .healed
+                .into_iter()
+                .map(|heal| Healed {
+                    write: write(heal.commit, None),
+                    order: heal.order,
+                    at: heal.commit,
+                })
+                .collect(),
+            unknown: turn.unknown,
+            judged: turn.judged,
+        }
+    }
+
+    /// Everything up to a commit is on the disk: what was found there counts now. What is to be said about it.
+    pub(super) fn sealed(&mut self, until: Commit) -> Result<Vec<Notice>, WatchError> {
+        let mut said = Vec::new();
+        while self
+            .waiting
+            .front()
+            .is_some_and(|batch| batch.until <= until)
+        {
+            let batch = self.waiting.pop_front().expect("looked at above");
+            said.extend(self.incidents.take(&batch)?);
+        }
+        if !said.is_empty() {
+            self.know()?;
+        }
+        Ok(said)
+    }
+
+    /// Whether something was found that waits for its commit to be on the disk.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The stream's clock goes on: no commit before this instant is still to come.
+    pub(super) fn tick(&mut self, now_us: i64) -> Result<Vec<Notice>, WatchError> {
+        self.clock = self.clock.max(Some(now_us));
+        if self.is_waiting()
+            || self
+                .incidents
+                .next_deadline()?
+                .is_none_or(|at| at >= now_us)
+        {
+            return Ok(Vec::new());
+        }
+        Ok(self.incidents.tick(now_us)?)
+    }
+
+    fn know(&mut self) -> Result<(), WatchError> {
+        let verdicts = self.incidents.verdicts()?.into_iter();
+        let violated = verdicts.filter(|rule| rule.verdict == "violated");
+        self.violated = violated.map(|rule| rule.id).collect();
+        Ok(())
+    }
+
+    fn measure(&mut self, turns: &[Turn]) {
+        for (facts, turn) in self.facts.iter().zip(turns) {
+            let verdict = match (&turn.unknown, self.violated.contains(&facts.id)) {
+                (Some(_), _) => Verdict::Unknown,
+                (None, true) => Verdict::Violated,
+                (None, false) => Verdict::Held,
+            };
+            self.metrics.rule(&facts.id, turn.took, verdict);
+        }
+    }
+}

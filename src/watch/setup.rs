@@ -1,0 +1,642 @@
+//! How watching begins: on a database that nobody watched yet, or where the store ends.
+//!
+//! The order is what makes both meet at one position: the publication first, since a slot knows only what was published when it was
+//! made; then the slot, which exports the snapshot at which it begins; then the rows of that snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::feed::Durable;
+use super::{Settings, WatchError};
+use crate::change::{Commit, TransactionMeta};
+use crate::incident::Incidents;
+use crate::judge::{Judge, Limits, Options};
+use crate::postgres::catalog::{Identity, TableInfo};
+use crate::postgres::relations::{Relations, Watched, WatchedColumn};
+use crate::postgres::slot::{self, SlotState};
+use crate::postgres::{
+    Access, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
+};
+use crate::rule::Rule;
+use crate::schema::{DataType, Schema};
+use crate::state::{History, Origin};
+use crate::store::{Format, Kind, Writer};
+
+/// What the incidents' database keeps about the stream.
+const STATE: &str = "watch.state";
+const SYSTEM: &str = "watch.system_id";
+const TIMELINE: &str = "watch.timeline";
+const SLOT: &str = "watch.slot";
+const CONFIRMED: &str = "watch.confirmed";
+/// A beginning that was not finished: its slot may be there and is ours.
+const BEGINNING: &str = "beginning";
+const RUNNING: &str = "running";
+
+/// Where watching begins.
+pub(super) struct Begun {
+    /// The state at the last position that was judged, and everything recorded after it, applied one by one by the caller.
+    pub(super) history: History,
+    /// What was recorded and not judged.
+    pub(super) later: Vec<crate::change::Transaction>,
+    /// The store, open for writing.
+    pub(super) writer: Writer,
+    /// What was found so far.
+    pub(super) incidents: Incidents,
+    /// The LSN of the last commit that is in the store; what comes at or before it was there already.
+    pub(super) last: Lsn,
+    /// How the stream becomes changes.
+    pub(super) relations: Relations,
+    /// A gap that is recorded just now: from which commit to which one, and why.
+    pub(super) gap: Option<(Commit, Commit, String)>,
+    /// Where the server's log ended when watching began, where that is the end of the watch.
+    pub(super) until: Option<Lsn>,
+}
+
+/// What a rule set needs of a database.
+pub(super) struct Needs {
+    /// Tables of the catalog, in its order.
+    pub(super) tables: Vec<usize>,
+    /// For each of them: columns that no rule reads, so that the state need not hold them; none for tables whose changes are read.
+    pub(super) unread: Vec<Vec<usize>>,
+}
+
+/// What rules read, by the catalog.
+///
+/// # Errors
+/// Every mistake in every rule.
+pub(super) fn needs(
+    catalog: &Catalog,
+    rules: &[Rule],
+    limits: &Limits,
+) -> Result<Needs, WatchError> {
+    let schema = catalog.schema();
+    let empty = History::new(schema.clone(), Origin::Changes, false);
+    let judge = Judge::new(Arc::new(empty), limits.clone()).map_err(WatchError::Engine)?;
+    let options = Options {
+        position: 0,
+        now_us: None,
+        sample: None,
+    };
+    let prepared = judge.prepare(rules, &options).map_err(WatchError::Rules)?;
+    let mut reads: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    let mut written: BTreeSet<usize> = BTreeSet::new();
+    for rule in &prepared {
+        // A rule about the schema reads nothing, and its table is watched all the same.
+        let subject = rule.rule.table.as_ref();
+        let subject = subject.and_then(|table| schema.table_index(&table.value));
+        reads.extend(
+            subject
+                .filter(|at| !reads.contains_key(at))
+                .map(|at| (at, BTreeSet::new())),
+        );
+        for (name, columns) in rule.reads() {
+            for (at, table) in schema.tables.iter().enumerate() {
+                let relation = name.split_once('.').map_or("", |(_, relation)| relation);
+                let relation = relation
+                    .split_once('(')
+                    .map_or(relation, |(table, _)| table);
+                let recorded = ["changes.", "writes.", "steps."]
+                    .iter()
+                    .any(|schema| name.starts_with(schema));
+                if recorded && relation == table.name.short() {
+                    written.insert(at);
+                    reads.entry(at).or_default();
+                } else if name == table.name.to_string() {
+                    let places = columns
+                        .iter()
+                        .filter_map(|column| table.column_index(column));
+                    reads.entry(at).or_default().extend(places);
+                }
+            }
+        }
+    }
+    let unread = |at: &usize| -> Vec<usize> {
+        let columns = 0..schema.tables[*at].columns.len();
+        match written.contains(at) {
+            true => Vec::new(),
+            false => columns
+                .filter(|column| !reads[at].contains(column))
+                .collect(),
+        }
+    };
+    Ok(Needs {
+        unread: reads.keys().map(unread).collect(),
+        tables: reads.keys().copied().collect(),
+    })
+}
+
+/// Refuses tables that cannot be followed, all of them at once.
+fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchError> {
+    let mut wrong = Vec::new();
+    for &at in &needs.tables {
+        let (info, table) = (&catalog.tables[at], &catalog.schema().tables[at]);
+        let name = table.name.short();
+        let no_key = table.primary_key.is_empty();
+        let identities = info.leaves.iter().map(|leaf| &leaf.identity);
+        let identities: Vec<&Identity> = match info.partitioned {
+            true => identities.collect(),
+            false => vec![&info.identity],
+        };
+        let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
+        if info.unlogged {
+            wrong.push(format!(
+                "{name} is unlogged: its changes are not in the log"
+            ));
+        } else if no_key && !identities.iter().all(|one| matches!(one, Identity::Full)) {
+            wrong.push(format!(
+                "{name} has no primary key: published, its owner's UPDATEs and DELETEs would fail; give it one, or ALTER TABLE {name} REPLICA IDENTITY FULL"
+            ));
+        } else if is(|one| matches!(one, Identity::Nothing)) {
+            wrong.push(format!(
+                "{name} has REPLICA IDENTITY NOTHING: published, its owner's UPDATEs and DELETEs would fail; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            ));
+        } else if is(|one| matches!(one, Identity::Index { .. })) {
+            wrong.push(format!(
+                "{name} has another index than its primary key as REPLICA IDENTITY: changes do not name the row; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            ));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(WatchError::Tables(wrong)),
+    }
+}
+
+/// The tables of the catalog as the stream tells of them, for a schema of the same tables in the store.
+fn relations(catalog: &Catalog, schema: &Schema) -> Relations {
+    let watched = schema.tables.iter().enumerate().filter_map(|(at, table)| {
+        let info: &TableInfo = catalog.table(&table.name)?;
+        let columns = table.columns.iter().map(|column| {
+            let own = info.columns.iter().find(|own| own.name == column.name);
+            WatchedColumn {
+                type_oid: own.map_or(0, |own| own.type_oid),
+                typmod: own.map_or(-1, |own| own.typmod),
+                is_sent: own.is_some_and(|own| !own.generated),
+                is_read: true,
+            }
+        });
+        Some(Watched {
+            table: at,
+            oid: info.oid,
+            columns: columns.collect(),
+        })
+    });
+    let watched: Vec<Watched> = watched.collect();
+    Relations::new(schema.clone(), watched)
+}
+
+/// Columns that the server does not send, by table of the schema: what they hold is known at the beginning only.
+pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
+    let of = |table: &crate::schema::Table| -> Vec<usize> {
+        let Some(info) = catalog.table(&table.name) else {
+            return Vec::new();
+        };
+        let generated = |name: &String| info.columns.iter().any(|c| c.name == *name && c.generated);
+        let columns = table.columns.iter().enumerate();
+        columns
+            .filter(|(_, column)| generated(&column.name))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    schema.tables.iter().map(of).collect()
+}
+
+/// Begins, or goes on. `anew` says why the tables must be read again although the slot is there.
+pub(super) async fn begin(
+    settings: &Settings,
+    anew: Option<String>,
+    durable: &Durable,
+    progress: &(dyn Fn(Progress) + Sync),
+    say: &mut dyn FnMut(&str),
+) -> Result<Begun, WatchError> {
+    let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
+    let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
+    let server = slot::identify(&mut replication).await?;
+    let until = settings.until_now.then_some(server.position);
+    let catalog = Catalog::read(session.client()).await?;
+    // Planning waits for a runtime of its own, which this thread may not do here.
+    let needs = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| needs(&catalog, &settings.rules, &settings.limits));
+        asked
+            .join()
+            .expect("finding out what rules read does not panic")
+    })?;
+    if needs.tables.is_empty() {
+        return Err(WatchError::NothingToWatch);
+    }
+    followable(&catalog, &needs)?;
+    let whole = catalog.schema();
+    let schema = Schema {
+        tables: needs
+            .tables
+            .iter()
+            .map(|&at| whole.tables[at].clone())
+            .collect(),
+    };
+    let shown = settings.target.shown();
+    let writer = Writer::open(&settings.store, || {
+        Format::new(&shown, Kind::Changes, schema.clone(), false)
+    })?;
+    fits(&writer.store().format().schema, &schema)?;
+    let source = format!("{}/{}", server.system_id, server.database);
+    let incidents = Incidents::open(&settings.store, &source)?;
+    let mut start = Start {
+        settings,
+        session: &session,
+        replication,
+        server,
+        catalog: &catalog,
+        needs: &needs,
+        writer,
+        incidents,
+        progress,
+    };
+    publish(settings, &session, &catalog, &needs, say).await?;
+    let is_new = start.writer.store().ledger().snapshots.is_empty();
+    let begun = match is_new {
+        true => start.anew(durable).await,
+        false => start.again(anew, durable, say).await,
+    };
+    let (mut history, later, gap) = begun?;
+    for (at, (unread, lost)) in needs
+        .unread
+        .iter()
+        .zip(not_sent(&catalog, &schema))
+        .enumerate()
+    {
+        history.leave_out(at, unread);
+        history.leave_out(at, &lost);
+    }
+    let last = last_lsn(&start.writer);
+    let schema = start.writer.store().format().schema.clone();
+    Ok(Begun {
+        history,
+        later,
+        relations: relations(&catalog, &schema),
+        writer: start.writer,
+        incidents: start.incidents,
+        last,
+        gap,
+        until,
+    })
+}
+
+/// Refuses tables that are no longer what the store holds. A column that came later is passed over.
+fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
+    for table in &own.tables {
+        let name = table.name.short();
+        let Some(found) = now.table(&table.name) else {
+            return Err(WatchError::OtherTables(format!(
+                "the store has table {name}, which no rule reads any more or the database lacks"
+            )));
+        };
+        for column in &table.columns {
+            let same = |type_of: &DataType| *type_of == column.data_type;
+            if !found
+                .column(&column.name)
+                .is_some_and(|found| same(&found.data_type))
+            {
+                return Err(WatchError::OtherTables(format!(
+                    "column {} of {name} is no longer what the store holds",
+                    column.name
+                )));
+            }
+        }
+        let key = |table: &crate::schema::Table| table.primary_key_names();
+        if key(table) != key(found) {
+            return Err(WatchError::OtherTables(format!(
+                "the primary key of {name} is no longer what the store holds"
+            )));
+        }
+    }
+    match now
+        .tables
+        .iter()
+        .find(|table| own.table(&table.name).is_none())
+    {
+        None => Ok(()),
+        Some(table) => Err(WatchError::OtherTables(format!(
+            "a rule reads table {}, which the store does not hold",
+            table.name.short()
+        ))),
+    }
+}
+
+/// Sees to the publication: explicit tables, nothing hidden.
+async fn publish(
+    settings: &Settings,
+    session: &Session,
+    catalog: &Catalog,
+    needs: &Needs,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), WatchError> {
+    let name = &settings.publication;
+    let rows = session
+        .client()
+        .query(
+            "select puballtables, pubinsert and pubupdate and pubdelete and pubtruncate, pubviaroot \
+             from pg_publication where pubname = $1",
+            &[name],
+        )
+        .await
+        .map_err(PostgresError::from)?;
+    let wanted: Vec<slot::TableName<'_>> = needs
+        .tables
+        .iter()
+        .map(|&at| &catalog.tables[at].name)
+        .map(|name| slot::TableName {
+            schema: &name.schema,
+            name: &name.name,
+        })
+        .collect();
+    let Some(row) = rows.first() else {
+        say(&format!(
+            "publication {name} is made for {} tables",
+            wanted.len()
+        ));
+        return match slot::publish(session, name, &wanted).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.sqlstate() == Some("42501") => {
+                Err(WatchError::NoPublication(name.clone()))
+            }
+            Err(error) => Err(error.into()),
+        };
+    };
+    let flag = |at: usize| row.try_get::<_, bool>(at).map_err(PostgresError::from);
+    if !flag(1)? {
+        return Err(WatchError::Publication(format!(
+            "publication {name} does not publish all of insert, update, delete and truncate"
+        )));
+    }
+    let partitioned = needs
+        .tables
+        .iter()
+        .any(|&at| catalog.tables[at].partitioned);
+    if partitioned && !flag(2)? {
+        return Err(WatchError::Publication(format!(
+            "publication {name} tells of partitions, not of the tables that the rules read: ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
+        )));
+    }
+    hidden(session, name).await?;
+    if flag(0)? {
+        return Ok(());
+    }
+    let rows = session
+        .client()
+        .query(
+            "select schemaname::text, tablename::text from pg_publication_tables where pubname = $1",
+            &[name],
+        )
+        .await
+        .map_err(PostgresError::from)?;
+    let mut there = BTreeSet::new();
+    for row in rows {
+        let read = |at: usize| row.try_get::<_, String>(at).map_err(PostgresError::from);
+        there.insert((read(0)?, read(1)?));
+    }
+    let missing: Vec<slot::TableName<'_>> = wanted
+        .into_iter()
+        .filter(|table| !there.contains(&(table.schema.to_owned(), table.name.to_owned())))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // A slot tells of what was published when the change was made, so a table that comes now is told from now on.
+    let names: Vec<&str> = missing.iter().map(|table| table.name).collect();
+    say(&format!("publication {name} gets {}", names.join(", ")));
+    Ok(slot::add_tables(session, name, &missing).await?)
+}
+
+/// Refuses a publication that hides rows or columns: a watchdog must know what it cannot see.
+async fn hidden(session: &Session, name: &str) -> Result<(), WatchError> {
+    if session.server_version_num() < 150_000 {
+        return Ok(());
+    }
+    let rows = session
+        .client()
+        .query(
+            "select c.relname::text from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
+             join pg_class c on c.oid = r.prrelid \
+             where p.pubname = $1 and (r.prqual is not null or r.prattrs is not null)",
+            &[&name],
+        )
+        .await
+        .map_err(PostgresError::from)?;
+    match rows.first() {
+        None => Ok(()),
+        Some(row) => {
+            let table: String = row.try_get(0).map_err(PostgresError::from)?;
+            Err(WatchError::Publication(format!(
+                "publication {name} hides rows or columns of {}: what is hidden cannot be watched",
+                crate::escape::terminal(&table)
+            )))
+        }
+    }
+}
+
+type Began = (
+    History,
+    Vec<crate::change::Transaction>,
+    Option<(Commit, Commit, String)>,
+);
+
+struct Start<'a> {
+    settings: &'a Settings,
+    session: &'a Session,
+    replication: Replication,
+    server: slot::Identity,
+    catalog: &'a Catalog,
+    needs: &'a Needs,
+    writer: Writer,
+    incidents: Incidents,
+    progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl Start<'_> {
+    /// The first time: a slot, and the state at which it begins.
+    async fn anew(&mut self, durable: &Durable) -> Result<Began, WatchError> {
+        let there = slot::slot_state(self.session, &self.settings.slot).await?;
+        if let Some(found) = there {
+            let ours = self.incidents.setting(STATE)?.as_deref() == Some(BEGINNING)
+                && self.incidents.setting(SLOT)?.as_deref() == Some(&self.settings.slot);
+            if !ours || found.active_pid.is_some() {
+                return Err(WatchError::SlotIsThere(self.settings.slot.clone()));
+            }
+            slot::drop_slot(self.session, &self.settings.slot).await?;
+        }
+        self.incidents.set_setting(SLOT, &self.settings.slot)?;
+        self.incidents.set_setting(STATE, BEGINNING)?;
+        let (history, consistent) = self.state_at_a_new_slot().await?;
+        self.writer
+            .record(&history, self.settings.sealing, &|_| ())?;
+        self.remember(consistent)?;
+        durable.reach(consistent);
+        Ok((history, Vec::new(), None))
+    }
+
+    /// Makes the slot and reads the state at which it begins.
+    async fn state_at_a_new_slot(&mut self) -> Result<(History, Lsn), WatchError> {
+        let created = slot::create_slot(&mut self.replication, &self.settings.slot, false).await?;
+        let history = self.state_at(&created.snapshot, created.consistent).await?;
+        Ok((history, created.consistent))
+    }
+
+    /// Reads the watched tables at an exported snapshot, which begins after everything before a position of the log.
+    async fn state_at(&self, snapshot: &str, lsn: Lsn) -> Result<History, WatchError> {
+        let moment = Moment::at(&self.settings.target, "firstbad watch", snapshot).await?;
+        let columns = |&at: &usize| {
+            let all = 0..moment.catalog().schema().tables[at].columns.len();
+            (at, all.collect())
+        };
+        let same = moment.catalog().schema() == self.catalog.schema();
+        if !same {
+            return Err(WatchError::OtherTables(
+                "tables were altered just now: start again".into(),
+            ));
+        }
+        let wanted = Wanted::Columns(self.needs.tables.iter().map(columns).collect());
+        let (history, notes) = moment.read(&wanted, self.progress).await?;
+        let mut history = history.only(&self.needs.tables);
+        history.origin = Origin::Changes;
+        history.base = TransactionMeta {
+            lsn: Some(lsn.to_string()),
+            time: moment.meta().time,
+            ..TransactionMeta::default()
+        };
+        drop(notes);
+        Ok(history)
+    }
+
+    fn remember(&mut self, confirmed: Lsn) -> Result<(), WatchError> {
+        self.incidents.set_setting(SYSTEM, &self.server.system_id)?;
+        self.incidents
+            .set_setting(TIMELINE, &self.server.timeline.to_string())?;
+        self.incidents.set_setting(SLOT, &self.settings.slot)?;
+        self.incidents
+            .set_setting(CONFIRMED, &confirmed.to_string())?;
+        self.incidents.set_setting(STATE, RUNNING)?;
+        Ok(())
+    }
+
+    /// Another time: from where the store ends, or over a gap.
+    async fn again(
+        &mut self,
+        anew: Option<String>,
+        durable: &Durable,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Began, WatchError> {
+        let known = self.incidents.setting(SYSTEM)?;
+        if known
+            .as_ref()
+            .is_some_and(|known| *known != self.server.system_id)
+        {
+            return Err(WatchError::OtherServer);
+        }
+        let last = last_lsn(&self.writer);
+        let confirmed = self.incidents.setting(CONFIRMED)?;
+        let confirmed = confirmed
+            .and_then(|text| text.parse::<Lsn>().ok())
+            .unwrap_or(last);
+        let timeline = self.incidents.setting(TIMELINE)?;
+        let found = slot::slot_state(self.session, &self.settings.slot).await?;
+        let moved = timeline.is_some_and(|known| known != self.server.timeline.to_string());
+        let reason = anew.or_else(|| lost(found.as_ref(), confirmed.max(last), moved));
+        match reason {
+            None => {
+                durable.reach(confirmed.max(last));
+                self.resume()
+            }
+            Some(reason) => {
+                say(&format!("a gap: {reason}; the tables are read anew"));
+                self.over_a_gap(found, durable, reason).await
+            }
+        }
+    }
+
+    /// The state at the last position that was judged, and what was recorded after it.
+    fn resume(&mut self) -> Result<Began, WatchError> {
+        let store = self.writer.store();
+        let head = store.ledger().head();
+        let judged = self
+            .incidents
+            .judged()?
+            .unwrap_or(store.ledger().first)
+            .min(head);
+        let judged = judged.max(store.ledger().first);
+        let mut history = store.history_of(judged..=judged)?.from_the_head();
+        history.origin = Origin::Changes;
+        let mut later = Vec::new();
+        for stretch in store.ledger().segments.values() {
+            if stretch.to > judged {
+                let transactions = store.transactions(stretch)?.into_iter();
+                later.extend(transactions.filter(|transaction| transaction.commit > judged));
+            }
+        }
+        Ok((history, later, None))
+    }
+
+    /// What lies between the store's end and the server's state now was not seen.
+    async fn over_a_gap(
+        &mut self,
+        found: Option<SlotState>,
+        durable: &Durable,
+        reason: String,
+    ) -> Result<Began, WatchError> {
+        if let Some(found) = found {
+            if found.active_pid.is_some() {
+                return Err(WatchError::SlotIsThere(self.settings.slot.clone()));
+            }
+            slot::drop_slot(self.session, &self.settings.slot).await?;
+        }
+        let (state, consistent) = self.state_at_a_new_slot().await?;
+        let meta = state.base.clone();
+        let from = self.writer.store().ledger().head() + 1;
+        let to = self.writer.leap_over(&state, meta)?;
+        self.incidents.gap(from, to, &reason)?;
+        self.remember(consistent)?;
+        durable.reach(consistent);
+        let mut history = self.writer.store().history_of(to..=to)?.from_the_head();
+        history.origin = Origin::Changes;
+        Ok((history, Vec::new(), Some((from, to, reason))))
+    }
+}
+
+/// Drops the slot: the server has to keep nothing for us any more.
+pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
+    let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
+    Ok(slot::drop_slot(&session, &settings.slot).await?)
+}
+
+/// Keeps word of how far the slot may be confirmed, before it is.
+pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchError> {
+    Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
+}
+
+/// Why the slot does not go on where the store ends; None where it does.
+fn lost(found: Option<&SlotState>, ours: Lsn, moved: bool) -> Option<String> {
+    let Some(found) = found else {
+        return Some("the slot is gone".into());
+    };
+    if moved {
+        return Some("the server is on another timeline".into());
+    }
+    if found.wal_status.as_deref() == Some("lost") {
+        return Some("the server has removed log that the slot still needed".into());
+    }
+    match found.confirmed_flush {
+        Some(confirmed) if confirmed > ours => {
+            Some("the slot was moved on by somebody else, or made anew".into())
+        }
+        _ => None,
+    }
+}
+
+/// The LSN of the last commit in a store.
+fn last_lsn(writer: &Writer) -> Lsn {
+    let ledger = writer.store().ledger();
+    let segments = ledger.segments.values().rev();
+    let last = segments
+        .filter_map(|stretch| stretch.lsn_to.as_deref())
+        .next();
+    last.and_then(|text| text.parse().ok()).unwrap_or(Lsn(0))
+}
