@@ -19,6 +19,7 @@ mod judging;
 pub mod metrics;
 mod recorder;
 mod setup;
+pub mod snapshots;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -266,11 +267,9 @@ fn once(
         outside: seen.clone(),
         clock: clock.unwrap_or(0),
     };
-    for notice in &notices {
-        watch.print(notice, tell)?;
-    }
+    watch.print_all(&notices, tell)?;
     watch.catch_up_with_the_store(begun.later, tell)?;
-    watch.announce(tell);
+    tell(watch.judging.watching());
     let feed = Feed {
         target: settings.target.clone(),
         slot: settings.slot.clone(),
@@ -357,45 +356,7 @@ impl Watch<'_> {
         }
         let notices = self.judging.sealed(self.sealed)?;
         self.print_all(&notices, tell)?;
-        // What was decided before a crash and perhaps not said.
-        loop {
-            let left = self.judging.incidents().unprinted(100)?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for notice in &left {
-                self.print(notice, tell)?;
-            }
-        }
-    }
-
-    fn announce(&self, tell: &mut dyn FnMut(Told<'_>) -> bool) {
-        let live = self.judging.live();
-        let all = live.rules().count();
-        let on_a_cadence = (0..all).filter(|&at| live.on_a_cadence(at)).count();
-        let rows: usize = live
-            .history()
-            .tables
-            .iter()
-            .map(|table| table.row_count())
-            .sum();
-        tell(Told::Watching {
-            at_every_commit: all - on_a_cadence,
-            on_a_cadence,
-            commit: self.judging.judged(),
-            rows: rows as u64,
-        });
-    }
-
-    fn print(
-        &mut self,
-        notice: &Notice,
-        tell: &mut dyn FnMut(Told<'_>) -> bool,
-    ) -> Result<(), WatchError> {
-        if tell(Told::Notice(notice)) {
-            self.judging.incidents().printed(notice.seq)?;
-        }
-        Ok(())
+        self.judging.say_what_is_left(tell)
     }
 
     fn print_all(
@@ -403,9 +364,7 @@ impl Watch<'_> {
         notices: &[Notice],
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
-        notices
-            .iter()
-            .try_for_each(|notice| self.print(notice, tell))
+        self.judging.say(notices, tell)
     }
 
     fn run(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<Ended, WatchError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::feed::Durable;
 use super::{Settings, WatchError};
-use crate::change::{Commit, TransactionMeta};
+use crate::change::{Commit, Transaction, TransactionMeta};
 use crate::incident::Incidents;
 use crate::judge::{Judge, Limits, Options};
 use crate::postgres::catalog::{Identity, TableInfo};
@@ -20,7 +20,7 @@ use crate::postgres::{
 use crate::rule::Rule;
 use crate::schema::{DataType, Schema};
 use crate::state::{History, Origin};
-use crate::store::{Format, Kind, Writer};
+use crate::store::{Format, Kind, Store, StoreError, Writer};
 
 /// What the incidents' database keeps about the stream.
 const STATE: &str = "watch.state";
@@ -37,7 +37,7 @@ pub(super) struct Begun {
     /// The state at the last position that was judged, and everything recorded after it, applied one by one by the caller.
     pub(super) history: History,
     /// What was recorded and not judged.
-    pub(super) later: Vec<crate::change::Transaction>,
+    pub(super) later: Vec<Transaction>,
     /// The store, open for writing.
     pub(super) writer: Writer,
     /// What was found so far.
@@ -237,6 +237,7 @@ pub(super) async fn begin(
     let writer = Writer::open(&settings.store, || {
         Format::new(&shown, Kind::Changes, schema.clone(), false)
     })?;
+    of_kind(&writer, Kind::Changes)?;
     fits(&writer.store().format().schema, &schema)?;
     let source = format!("{}/{}", server.system_id, server.database);
     let incidents = Incidents::open(&settings.store, &source)?;
@@ -281,8 +282,27 @@ pub(super) async fn begin(
     })
 }
 
+/// Refuses a store that was filled in the other way.
+pub(super) fn of_kind(writer: &Writer, kind: Kind) -> Result<(), StoreError> {
+    let own = writer.store().format().kind;
+    if own == kind {
+        return Ok(());
+    }
+    let (message, hint) = match own {
+        Kind::Changes => (
+            "the store holds recorded transactions, and snapshots do not continue them",
+            "watch with --mode stream, or name another store",
+        ),
+        Kind::Snapshots => (
+            "the store holds snapshots, and recorded transactions do not continue them",
+            "watch with --mode snapshots, or name another store",
+        ),
+    };
+    Err(StoreError::refused(message, hint))
+}
+
 /// Refuses tables that are no longer what the store holds. A column that came later is passed over.
-fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
+pub(super) fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
     for table in &own.tables {
         let name = table.name.short();
         let Some(found) = now.table(&table.name) else {
@@ -436,7 +456,7 @@ async fn hidden(session: &Session, name: &str) -> Result<(), WatchError> {
 
 type Began = (
     History,
-    Vec<crate::change::Transaction>,
+    Vec<Transaction>,
     Option<(Commit, Commit, String)>,
 );
 
@@ -553,25 +573,9 @@ impl Start<'_> {
         }
     }
 
-    /// The state at the last position that was judged, and what was recorded after it.
     fn resume(&mut self) -> Result<Began, WatchError> {
-        let store = self.writer.store();
-        let head = store.ledger().head();
-        let judged = self
-            .incidents
-            .judged()?
-            .unwrap_or(store.ledger().first)
-            .min(head);
-        let judged = judged.max(store.ledger().first);
-        let mut history = store.history_of(judged..=judged)?.from_the_head();
+        let (mut history, later) = resumed(self.writer.store(), &self.incidents)?;
         history.origin = Origin::Changes;
-        let mut later = Vec::new();
-        for stretch in store.ledger().segments.values() {
-            if stretch.to > judged {
-                let transactions = store.transactions(stretch)?.into_iter();
-                later.extend(transactions.filter(|transaction| transaction.commit > judged));
-            }
-        }
         Ok((history, later, None))
     }
 
@@ -599,6 +603,25 @@ impl Start<'_> {
         history.origin = Origin::Changes;
         Ok((history, Vec::new(), Some((from, to, reason))))
     }
+}
+
+/// The state at the last position that was judged, and what was recorded after it.
+pub(super) fn resumed(
+    store: &Store,
+    incidents: &Incidents,
+) -> Result<(History, Vec<Transaction>), WatchError> {
+    let first = store.ledger().first;
+    let judged = incidents.judged()?.unwrap_or(first);
+    let judged = judged.min(store.ledger().head()).max(first);
+    let history = store.history_of(judged..=judged)?.from_the_head();
+    let mut later = Vec::new();
+    for stretch in store.ledger().segments.values() {
+        if stretch.to > judged {
+            let transactions = store.transactions(stretch)?.into_iter();
+            later.extend(transactions.filter(|transaction| transaction.commit > judged));
+        }
+    }
+    Ok((history, later))
 }
 
 /// Drops the slot: the server has to keep nothing for us any more.
