@@ -170,7 +170,9 @@ fn build(asked: ask::Asked) -> Catalog {
                 kind,
             }),
             None => {
-                let own = constraints.get(&relation.oid).map_or(&[][..], Vec::as_slice);
+                let own = constraints
+                    .get(&relation.oid)
+                    .map_or(&[][..], Vec::as_slice);
                 tables.push((around.table(relation, own), around.info(relation)));
             }
         }

@@ -20,7 +20,8 @@ const ROW_BYTES_MAX: usize = 2 << 30;
 type Fields = Vec<Option<Range<usize>>>;
 
 /// Takes the fields of a row.
-pub(super) type Sink<'s> = dyn FnMut(&mut dyn Iterator<Item = Option<&[u8]>>) -> Result<(), PostgresError> + 's;
+pub(super) type Sink<'s> =
+    dyn FnMut(&mut dyn Iterator<Item = Option<&[u8]>>) -> Result<(), PostgresError> + 's;
 
 /// A copy that is being received.
 #[derive(Debug)]

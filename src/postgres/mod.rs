@@ -11,8 +11,8 @@
 
 pub mod assemble;
 mod backoff;
-pub mod catchup;
 pub mod catalog;
+pub mod catchup;
 mod channel;
 mod copy;
 mod dial;
@@ -22,10 +22,10 @@ mod fixture;
 mod frame;
 mod lsn;
 pub mod pgoutput;
+pub mod read;
 pub mod relations;
 mod replication;
 mod session;
-pub mod read;
 pub mod slot;
 pub mod spill;
 mod stream;

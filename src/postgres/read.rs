@@ -258,16 +258,22 @@ impl Moment {
         let mut schemas: Vec<String> = Vec::new();
         for at in wanted.keys() {
             let name: &TableName = &self.catalog.tables[*at].name;
-            if denied.iter().any(|denied| denied.starts_with(&name.short())) {
+            if denied
+                .iter()
+                .any(|denied| denied.starts_with(&name.short()))
+            {
                 schemas.push(name.schema.clone());
             }
         }
         schemas.sort();
         schemas.dedup();
-        let usage = schemas.iter().filter(|schema| *schema != "public").map(|schema| {
-            let (schema, role) = (quoted(schema), quoted(&self.role));
-            format!("grant usage on schema {schema} to {role}")
-        });
+        let usage = schemas
+            .iter()
+            .filter(|schema| *schema != "public")
+            .map(|schema| {
+                let (schema, role) = (quoted(schema), quoted(&self.role));
+                format!("grant usage on schema {schema} to {role}")
+            });
         let statements: Vec<String> = usage.chain(grants).collect();
         Err(PostgresError::refused(
             format!("role {} may not read {}", self.role, denied.join(", ")),

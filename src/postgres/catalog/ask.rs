@@ -123,7 +123,8 @@ pub(super) async fn all(client: &Client) -> Result<Asked, PostgresError> {
         let label = row.try_get(1)?;
         by_type.entry(row.try_get(0)?).or_default().push(label);
     }
-    let identity = |row: &Row| -> Result<_, PostgresError> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    let identity =
+        |row: &Row| -> Result<_, PostgresError> { Ok((row.try_get(0)?, row.try_get(1)?)) };
     Ok(Asked {
         relations: read(&relations, relation)?,
         columns: read(&columns, column)?,

@@ -273,14 +273,22 @@ impl Values {
         let valid = NullBuffer::new(self.valid.finish());
         let valid = Some(valid).filter(|valid| valid.null_count() > 0);
         match &mut self.kind {
-            Kind::Bool(values) => Arc::new(BooleanArray::new(BooleanBuffer::from_iter(values.drain(..)), valid)),
+            Kind::Bool(values) => Arc::new(BooleanArray::new(
+                BooleanBuffer::from_iter(values.drain(..)),
+                valid,
+            )),
             Kind::Int(values) => Arc::new(Int64Array::new(std::mem::take(values).into(), valid)),
-            Kind::Float32(values) => Arc::new(Float32Array::new(std::mem::take(values).into(), valid)),
-            Kind::Float64(values) => Arc::new(Float64Array::new(std::mem::take(values).into(), valid)),
-            Kind::Date(values) => Arc::new(Date32Array::new(std::mem::take(values).into(), valid)),
-            Kind::Time(values) => {
-                Arc::new(Time64MicrosecondArray::new(std::mem::take(values).into(), valid))
+            Kind::Float32(values) => {
+                Arc::new(Float32Array::new(std::mem::take(values).into(), valid))
             }
+            Kind::Float64(values) => {
+                Arc::new(Float64Array::new(std::mem::take(values).into(), valid))
+            }
+            Kind::Date(values) => Arc::new(Date32Array::new(std::mem::take(values).into(), valid)),
+            Kind::Time(values) => Arc::new(Time64MicrosecondArray::new(
+                std::mem::take(values).into(),
+                valid,
+            )),
             Kind::Timestamp(values) => {
                 let array = TimestampMicrosecondArray::new(std::mem::take(values).into(), valid);
                 match data_type {

@@ -163,7 +163,12 @@ async fn copy(
     let mut stream = std::pin::pin!(stream);
     while let Some(bytes) = stream.try_next().await? {
         copied.take(&bytes, &mut |fields| rows.push(fields))?;
-        if rows.is_full() && sender.send(Piece::Rows(job.table, rows.build())).await.is_err() {
+        if rows.is_full()
+            && sender
+                .send(Piece::Rows(job.table, rows.build()))
+                .await
+                .is_err()
+        {
             return Ok(());
         }
     }
@@ -235,7 +240,8 @@ fn one_by_one(
     let columns = 0..of.columns.len();
     let mut cells: Vec<Cell> = columns.map(|at| rows.cell(of, at, row)).collect();
     let numbers = of.columns.iter().enumerate();
-    let numbers = numbers.filter(|(_, column)| matches!(column.data_type, DataType::Numeric { .. }));
+    let numbers =
+        numbers.filter(|(_, column)| matches!(column.data_type, DataType::Numeric { .. }));
     let numbers: Vec<usize> = numbers.map(|(at, _)| at).collect();
     let fits = |history: &mut History, cells: &[Cell]| -> Result<(), TooWide> {
         history.load(table, cells)

@@ -68,7 +68,9 @@ fn ranges(info: &TableInfo, block_bytes: Option<u64>) -> Vec<(String, u64)> {
     if pages <= step {
         return whole();
     }
-    let starts: Vec<u64> = (0..pages).step_by(usize::try_from(step).unwrap_or(1)).collect();
+    let starts: Vec<u64> = (0..pages)
+        .step_by(usize::try_from(step).unwrap_or(1))
+        .collect();
     let range = |(at, start): (usize, &u64)| {
         let from = format!(" where ctid >= '({start},0)'::tid");
         match starts.get(at + 1) {

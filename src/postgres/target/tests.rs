@@ -133,11 +133,7 @@ fn mistakes_are_explained_and_never_quoted() {
         ("postgres://d%", "`%`", "%25"),
         ("postgres://a b", "characters", "Unix socket"),
         ("postgres://bob:k4n4ry@x@db/y", "too many", "%40"),
-        (
-            "postgres://bob:k4n4ry/x@db/y",
-            "too many",
-            "%2F",
-        ),
+        ("postgres://bob:k4n4ry/x@db/y", "too many", "%2F"),
         ("postgres://bob:5432/k4n4ry@db/y", "too many", "%2F"),
         (
             "postgres://bob:k4n4ry?x@db:y",
