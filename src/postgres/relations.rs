@@ -519,10 +519,12 @@ impl Reading<'_> {
         if let Some(cell) = quick(&column.data_type, bytes) {
             return Ok(cell);
         }
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(self.malformed(column, "a text that is not UTF-8"));
+        // A database without an encoding holds any bytes.
+        let read = match std::str::from_utf8(bytes) {
+            Ok(text) => parse_text(&column.data_type, text),
+            Err(_) => Err(ValueError::new(&column.data_type, "not UTF-8")),
         };
-        parse_text(&column.data_type, text).map_err(|error| Unreadable::Value {
+        read.map_err(|error| Unreadable::Value {
             table: self.declared.name.short(),
             table_index: self.mapping.table,
             column: column.name.clone(),

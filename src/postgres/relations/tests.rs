@@ -269,7 +269,7 @@ fn values_that_do_not_fit_are_named_without_the_value() {
     );
     let said = refused(&row("7", "1", Datum::Text(vec![b'c', 0xff])));
     assert!(
-        said.contains("table orders, column note: a text that is not UTF-8"),
+        said.contains("table orders, column note: not a valid text: not UTF-8"),
         "{said}"
     );
     let said = refused(&row("7", "1", Datum::Binary(vec![1])));
