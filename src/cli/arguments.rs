@@ -176,6 +176,12 @@ impl LimitArgs {
 
     /// A judge that keeps these limits, else those of the file.
     pub(super) fn judge(&self, history: &Arc<History>, config: &Config) -> Result<Judge, Stop> {
+        Judge::new(Arc::clone(history), self.limits(config))
+            .map_err(|error| output::world("the engine cannot be started", &error))
+    }
+
+    /// These limits, else those of the file.
+    pub(super) fn limits(&self, config: &Config) -> Limits {
         let said = &config.limits;
         let timeout = self.rule_timeout.or(said.rule_timeout);
         let mut limits = Limits {
@@ -184,8 +190,7 @@ impl LimitArgs {
         };
         let memory = self.memory_limit.or(said.memory_bytes);
         limits.memory_bytes_max = memory.unwrap_or(limits.memory_bytes_max);
-        Judge::new(Arc::clone(history), limits)
-            .map_err(|error| output::world("the engine cannot be started", &error))
+        limits
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) fn open(
     }
     if let Some(place) = place.filter(|place| place.at.trim() != "latest") {
         let at = &place.at;
-        let message = format!("--at: `{at}` is no position of a live database: it has one state, the latest");
+        let message =
+            format!("--at: `{at}` is no position of a live database: it has one state, the latest");
         return Err(output::wrong_argument(&message, Some(RECORD)));
     }
     let bar = output::waiting("connecting");
@@ -46,7 +47,8 @@ pub(super) fn read(live: &Live, wanted: &Wanted, verbose: u8) -> Result<Opened, 
     opened.map_err(|error| inputs::source_error(&error, verbose))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+/// Shows how far reading has come.
+pub(super) fn show(bar: &ProgressBar, progress: Progress) {
     let (rows, expected) = (progress.rows, progress.rows_expected);
     let of = match expected > rows {
         true => format!(" of about {}", crate::report::grouped(expected)),
@@ -62,6 +64,9 @@ fn show(bar: &ProgressBar, progress: Progress) {
 
 /// Stops where a command needs more than one state.
 pub(super) fn one_state(source: &Source) -> Stop {
-    let message = format!("`{}` is a live database: it has one state and no history", source.shown);
+    let message = format!(
+        "`{}` is a live database: it has one state and no history",
+        source.shown
+    );
     output::wrong_argument(&message, Some(RECORD))
 }

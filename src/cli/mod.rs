@@ -16,6 +16,7 @@ mod settings;
 mod sql;
 mod status;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Show the rows that differ between two positions, or between two sources
     Diff(diff::DiffArgs),
+    /// Watch a database: record and judge every commit, open incidents, until stopped
+    Watch(watch::WatchArgs),
     /// Record a source's changes in a store, from where the store ends
     Record(record::RecordArgs),
     /// Write down the state of a source in a store
@@ -129,6 +132,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Rules(command) => rules::run(&command, &config, cli.verbose),
         Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
+        Command::Watch(arguments) => watch::run(&arguments, &config, cli.verbose),
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),

@@ -13,6 +13,14 @@ pub(super) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints to stdout; whether somebody got it.
+pub(super) fn try_print(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
+}
+
 /// Prints to stderr, without the values of variables of `firstbad.yaml`.
 pub(super) fn note(text: &str) {
     let text = mask().text(text);

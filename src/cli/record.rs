@@ -295,7 +295,7 @@ fn writer(directory: &Path, source: &Source, history: &History) -> Result<Writer
     Writer::open(directory, format)
 }
 
-fn sealing(config: &Config) -> Sealing {
+pub(super) fn sealing(config: &Config) -> Sealing {
     let default = Sealing::default();
     let segments = config.segments;
     Sealing {
@@ -310,12 +310,16 @@ fn sealing(config: &Config) -> Sealing {
 
 /// Drops what the retention of the settings does not keep.
 fn drop_old(writer: &mut Writer, config: &Config) -> Result<Option<Dropped>, StoreError> {
+    writer.retain(retention(config), now())
+}
+
+/// What a store keeps.
+pub(super) fn retention(config: &Config) -> Retention {
     let age = config.retention.age;
-    let retention = Retention {
+    Retention {
         age_us: age.map(|age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX)),
         bytes: config.retention.size_bytes,
-    };
-    writer.retain(retention, now())
+    }
 }
 
 fn say(done: &Done<'_>, writer: &Writer, directory: &Path, shape: Shape) {

@@ -1,5 +1,6 @@
 //! Incidents as people see them: listed, shown, acknowledged and closed, also while a watcher runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ use super::notice::{self, Draft, Notice, What};
 use super::pace::Pace;
 use super::{RuleFacts, Write, document};
 use crate::bisect::{Certainty, RowChange};
-use crate::change::{Commit, Transaction};
+use crate::change::{Change, Commit, Image, Transaction};
+use crate::schema::Schema;
 use crate::store::{Store, StoreError, Stretch};
 use crate::verdict::redact;
 
@@ -385,11 +387,34 @@ pub fn changes(
 fn shown(store: &Store, transaction: &Transaction, columns: &[String], most: usize) -> Changes {
     let schema = &store.format().schema;
     let some = transaction.changes.iter().take(most);
-    let mut some: Vec<RowChange> = some.map(|change| RowChange::new(schema, change)).collect();
+    let mut some: Vec<RowChange> = some
+        .map(|change| {
+            let named = named(schema, change);
+            RowChange::new(schema, &named)
+        })
+        .collect();
     for change in &mut some {
         let maps = [&mut change.key, &mut change.before, &mut change.after];
         redact::hide_columns(columns, maps.into_iter().flatten());
     }
     let left = transaction.changes.len().saturating_sub(most);
     (some, left as u64)
+}
+
+/// A change with the key of its row before it, or after it where the row is new or keeps its key.
+fn named<'a>(schema: &Schema, change: &'a Change) -> Cow<'a, Change> {
+    let columns = &schema.tables[change.table].primary_key;
+    if change.key.is_some() || columns.is_empty() {
+        return Cow::Borrowed(change);
+    }
+    let of = |image: &Image| -> Option<Image> {
+        let cell = |at: &usize| image.iter().find(|(column, _)| column == at).cloned();
+        columns.iter().map(cell).collect()
+    };
+    let images = [&change.before, &change.after];
+    let key = images.into_iter().flatten().find_map(of);
+    Cow::Owned(Change {
+        key,
+        ..change.clone()
+    })
 }

@@ -35,9 +35,9 @@ pub use pace::{Onset, Pace, pace};
 pub use take::{Incidents, RuleVerdict};
 
 /// The most keys of a rule that are kept while they are bad; those beyond are counted only.
-pub const OPEN_MAX: u64 = 100_000;
+pub const OPEN_MAX: u64 = if cfg!(test) { 200 } else { 100_000 };
 /// The most onsets of an incident that are kept after they healed, and of events.
-pub const KEPT_MAX: u64 = 10_000;
+pub const KEPT_MAX: u64 = if cfg!(test) { 100 } else { 10_000 };
 
 /// What judging a batch of commits found; batches follow each other without gaps.
 #[derive(Clone, Debug, Default)]

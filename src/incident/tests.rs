@@ -540,13 +540,51 @@ fn redacted_columns_stay_inside() {
 }
 
 #[test]
-fn sums_are_exact_or_lost() {
-    use super::stretch::sum;
-    assert_eq!(sum(None, "0.10").as_deref(), Some("0.10"));
-    assert_eq!(sum(Some("0.10"), "0.2").as_deref(), Some("0.30"));
-    assert_eq!(
-        sum(Some("99999999999999999999999999999999999999"), "1"),
-        None
-    );
-    assert_eq!(sum(Some("1"), "NaN"), None);
+fn more_keys_than_are_kept_are_counted() {
+    let wide = |key: u64, at: Commit| Began {
+        order: Box::new(key.to_be_bytes()),
+        ..began(0, at)
+    };
+    let well = |key: u64, at: Commit| Healed {
+        order: Box::new(key.to_be_bytes()),
+        ..healed(0, at)
+    };
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let mut incidents = begun(place.path(), &[]);
+    let rule = facts("r");
+    let mut take = |at: Commit, bad: Vec<Began>, good: Vec<Healed>| {
+        let turns = turns(&rule, bad, good);
+        let notices = incidents.take(&batch(at - 1, at, vec![turns]));
+        let notices = notices.expect("it is taken");
+        let open = incidents.open_keys("r").expect("it is read").len() as u64;
+        (said(&notices), open)
+    };
+    let all = OPEN_MAX + 5;
+    let (told, open) = take(1, (0..all).map(|key| wide(key, 1)).collect(), vec![]);
+    assert_eq!((told, open), (vec!["I-1 opened".to_owned()], OPEN_MAX));
+    let one = listed(place.path()).remove(0);
+    assert_eq!((one.keys, one.bad, one.incomplete), (all, all, true));
+    // Those that were not kept heal first: they have no name.
+    let (told, _) = take(2, vec![], (OPEN_MAX..all).map(|key| well(key, 2)).collect());
+    assert_eq!(told, ["I-1 healed"]);
+    assert_eq!(listed(place.path()).remove(0).bad, OPEN_MAX);
+    let (told, open) = take(3, vec![], (0..OPEN_MAX).map(|key| well(key, 3)).collect());
+    assert_eq!((told.len(), open), (2, 0));
+    let one = listed(place.path()).remove(0);
+    assert_eq!((one.state, one.keys, one.bad), (State::Closed, all, 0));
+
+    let event = RuleFacts {
+        event: true,
+        ..facts("e")
+    };
+    let many = (0..KEPT_MAX + 50).map(|key| wide(key, 4)).collect();
+    incidents
+        .take(&batch(3, 4, vec![turns(&event, many, vec![])]))
+        .expect("it is taken");
+    let one = listed(place.path()).remove(1);
+    assert_eq!((one.onsets, one.keys), (KEPT_MAX + 50, KEPT_MAX + 50));
+    let reading = Reading::open(place.path(), false).expect("it opens");
+    let shown = reading.expect("it is there").show("I-2");
+    let (_, keys, _) = shown.expect("it is read").expect("it is there");
+    assert_eq!(keys.len() as u64, KEPT_MAX);
 }

@@ -200,7 +200,9 @@ impl Live {
             let reads = prepared.reads();
             let mut of_table = reads.iter().filter(|(read, _)| {
                 let relation = read.split_once('.').map_or("", |(_, relation)| relation);
-                let relation = relation.split_once('(').map_or(relation, |(table, _)| table);
+                let relation = relation
+                    .split_once('(')
+                    .map_or(relation, |(table, _)| table);
                 *read == name.name.to_string() || relation == name.name.short()
             });
             if of_table.any(|(_, read)| columns.is_none() || read.iter().any(is_lost)) {

@@ -37,6 +37,16 @@ impl Channel {
         !matches!(self.0, Transport::Tcp(_))
     }
 
+    /// What stands for the server's certificate in the proof of the password (`tls-server-end-point`, RFC 5929): None without TLS, and for
+    /// certificates whose hash is not known here.
+    pub(super) fn certificate_hash(&self) -> Option<Vec<u8>> {
+        let Transport::Tls(stream) = &self.0 else {
+            return None;
+        };
+        let (_, connection) = stream.get_ref();
+        super::tls::end_point(connection.peer_certificates()?.first()?)
+    }
+
     /// Encrypted by TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.0, Transport::Tls(_))

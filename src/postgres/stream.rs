@@ -154,7 +154,8 @@ impl Stream {
             // Whoever takes many events in a row still answers; what cannot be written now, `next` writes.
             let mut cx = Context::from_waker(Waker::noop());
             self.say_what_is_due(Instant::now());
-            let _ = self.poll_write(&mut cx)?;
+            // A failure meets `next` as well, which reads to the end before.
+            let _ = self.poll_write(&mut cx);
         }
         self.take()
     }
@@ -212,8 +213,11 @@ impl Stream {
         loop {
             let now = Instant::now();
             self.say_what_is_due(now);
-            // Whether it can be written or not, reading goes on: the server may be writing to us just as well.
-            let _ = self.poll_write(cx)?;
+            // Whether it can be written or not, reading goes on: the server may be writing to us just as well, or have said why it left.
+            let wrote = self.poll_write(cx);
+            if wrote.is_err() {
+                self.output.clear();
+            }
             if let Some(event) = self.take()? {
                 return Poll::Ready(Ok(event));
             }
@@ -222,6 +226,7 @@ impl Stream {
                 self.asked_at = None;
                 continue;
             }
+            let _ = wrote?;
             self.watch(now)?;
             if !self.output.is_empty() {
                 let _ = self.poll_write(cx)?;

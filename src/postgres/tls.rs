@@ -212,3 +212,77 @@ impl ServerCertVerifier for Verifier {
         algorithms.supported_schemes()
     }
 }
+
+/// The hash of a certificate that RFC 5929 means: by the function of its signature, SHA-256 where that is MD5 or SHA-1. None for
+/// functions that are not known here, and for what is no certificate.
+pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
+    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OBJECT IDENTIFIER, … }, … }
+    let (inside, _) = element(certificate, 0x30)?;
+    let (_, behind) = element(inside, 0x30)?;
+    let (algorithm, _) = element(behind, 0x30)?;
+    let (name, _) = element(algorithm, 0x06)?;
+    let suite = match name {
+        // RSA with MD5, SHA-1, SHA-256; ECDSA with SHA-256, SHA-1.
+        [
+            0x2a,
+            0x86,
+            0x48,
+            0x86,
+            0xf7,
+            0x0d,
+            0x01,
+            0x01,
+            0x04 | 0x05 | 0x0b,
+        ]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01] => TLS13_AES_128_GCM_SHA256,
+        // RSA and ECDSA with SHA-384.
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03] => TLS13_AES_256_GCM_SHA384,
+        _ => return None,
+    };
+    let hash = suite.tls13()?.common.hash_provider.hash(certificate);
+    Some(hash.as_ref().to_vec())
+}
+
+/// The first element of DER, which must have this tag: what is inside, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&[have, length], rest) = der.split_first_chunk::<2>()?;
+    if have != tag {
+        return None;
+    }
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(length), rest),
+        0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
+        0x82 => {
+            let (bytes, rest) = rest.split_first_chunk::<2>()?;
+            (usize::from(u16::from_be_bytes(*bytes)), rest)
+        }
+        // No certificate of a TLS handshake is longer than 64 KiB here.
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_certificate_is_that_of_its_signature() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/tls/server.crt");
+        let certificate = CertificateDer::from_pem_file(file).expect("it is a certificate");
+        let hash = end_point(&certificate).expect("it is signed with SHA-256");
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        // openssl x509 -in server.crt -outform DER | sha256sum
+        assert_eq!(
+            hex,
+            "3fd4ee51d03215b77f2f80794a5a3dce52968ec9e72f2e02feb1522ad238ec07"
+        );
+        for end in 0..certificate.len() {
+            // Cut short anywhere, it is no certificate.
+            assert_eq!(end_point(&certificate[..end]), None);
+        }
+    }
+}

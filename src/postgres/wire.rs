@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::channel::Channel;
 use super::dial::{dial_host, modes, within};
 use super::frame::{self, Frame, MESSAGE_MAX, Reader, server_error};
-use super::target::{Host, SslMode};
+use super::target::{Binding, Host, SslMode};
 use super::{PostgresError, Target};
 use crate::escape;
 
@@ -94,7 +94,7 @@ impl Wire {
         let mut out = BytesMut::new();
         frontend::startup_message(parameters, &mut out).map_err(encode)?;
         wire.send(&out).await?;
-        wire.authenticate(target.user()).await?;
+        wire.authenticate(target).await?;
         wire.greeting().await?;
         Ok(wire)
     }
@@ -121,9 +121,12 @@ impl Wire {
         }
     }
 
-    async fn authenticate(&mut self, user: &str) -> Result<(), PostgresError> {
+    async fn authenticate(&mut self, target: &Target) -> Result<(), PostgresError> {
         let frame = self.receive(GREETING_MAX).await?;
         let (code, mut reader) = authentication(frame)?;
+        if code != 10 && target.binding == Binding::Require {
+            return Err(self.unbound());
+        }
         let mut out = BytesMut::new();
         match code {
             0 => return Ok(()),
@@ -142,10 +145,10 @@ impl Wire {
             5 => {
                 let salt = reader.bytes(4)?;
                 let salt = salt.as_ref().try_into().expect("four bytes were taken");
-                let hash = md5_hash(user.as_bytes(), self.password()?.as_bytes(), salt);
+                let hash = md5_hash(target.user().as_bytes(), self.password()?.as_bytes(), salt);
                 frontend::password_message(hash.as_bytes(), &mut out)
             }
-            10 => return self.scram(reader).await,
+            10 => return self.scram(reader, target.binding).await,
             _ => {
                 return Err(PostgresError::refused(
                     format!("{} asks for a way of logging in that is not known here", self.host.shown()),
@@ -163,32 +166,15 @@ impl Wire {
     }
 
     /// SCRAM-SHA-256 (RFC 5802, RFC 7677): neither side shows the password, both prove that they know it.
-    async fn scram(&mut self, mut offered: Reader) -> Result<(), PostgresError> {
-        let mut is_offered = false;
-        loop {
-            match offered.text()?.as_str() {
-                "" => break,
-                name => is_offered |= name == sasl::SCRAM_SHA_256,
-            }
-        }
-        if !is_offered {
-            return Err(PostgresError::refused(
-                format!(
-                    "{} offers no way of logging in that is known here",
-                    self.host.shown()
-                ),
-                "known is scram-sha-256 without channel binding",
-            ));
-        }
+    async fn scram(&mut self, offered: Reader, binding: Binding) -> Result<(), PostgresError> {
+        let (binding, mechanism) = self.mechanism(offered, binding)?;
         // What is wrong in the exchange is not repeated: the library's texts quote parts of it.
         let broken =
             |_| PostgresError::protocol("the exchange of proofs of the password (SCRAM) fails");
         let password = self.password()?.to_owned();
-        let binding = sasl::ChannelBinding::unsupported();
         let mut scram = sasl::ScramSha256::new(password.as_bytes(), binding);
         let mut out = BytesMut::new();
-        frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut out)
-            .map_err(encode)?;
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut out).map_err(encode)?;
         self.send(&out).await?;
         let reader = self.step(11).await?;
         scram.update(&reader.0).map_err(broken)?;
@@ -199,6 +185,56 @@ impl Wire {
         scram.finish(&reader.0).map_err(broken)?;
         self.step(0).await?;
         Ok(())
+    }
+
+    /// The way of SCRAM, of those that the server offers: bound to the TLS connection where both sides can.
+    fn mechanism(
+        &self,
+        mut offered: Reader,
+        binding: Binding,
+    ) -> Result<(sasl::ChannelBinding, &'static str), PostgresError> {
+        let (mut is_offered, mut is_binding_offered) = (false, false);
+        loop {
+            match offered.text()?.as_str() {
+                "" => break,
+                name => {
+                    is_offered |= name == sasl::SCRAM_SHA_256;
+                    is_binding_offered |= name == sasl::SCRAM_SHA_256_PLUS;
+                }
+            }
+        }
+        let hash = self.channel.certificate_hash();
+        let hash = hash.filter(|_| binding != Binding::Disable);
+        Ok(match hash {
+            Some(hash) if is_binding_offered => (
+                sasl::ChannelBinding::tls_server_end_point(hash),
+                sasl::SCRAM_SHA_256_PLUS,
+            ),
+            _ if !is_offered => {
+                return Err(PostgresError::refused(
+                    format!(
+                        "{} offers no way of logging in that is known here",
+                        self.host.shown()
+                    ),
+                    "known is scram-sha-256, with channel binding over TLS",
+                ));
+            }
+            _ if binding == Binding::Require => return Err(self.unbound()),
+            // We could and the server cannot: said inside the proof, so that nobody between can pretend it.
+            Some(_) => (sasl::ChannelBinding::unrequested(), sasl::SCRAM_SHA_256),
+            None => (sasl::ChannelBinding::unsupported(), sasl::SCRAM_SHA_256),
+        })
+    }
+
+    /// The user wants a login that is bound to TLS, and this one is not.
+    fn unbound(&self) -> PostgresError {
+        PostgresError::refused(
+            format!(
+                "{} does not bind the login to the TLS connection",
+                self.host.shown()
+            ),
+            "that needs TLS and scram-sha-256 there; channel_binding=prefer does without",
+        )
     }
 
     /// The next step of a login, which must be the one that is due: a server that leaves out its own proof is refused.

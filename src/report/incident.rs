@@ -190,7 +190,7 @@ pub fn list_text(listed: &[Listed], all: bool, width: usize) -> String {
     table::lines(&columns).join("\n") + "\n"
 }
 
-const LABEL: usize = 14;
+const LABEL: usize = 15;
 
 /// Everything about one incident, for people.
 pub fn show_text(

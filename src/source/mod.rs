@@ -226,9 +226,12 @@ pub fn probe(arguments: &[String]) -> Result<(), SourceError> {
 }
 
 fn find_out(arguments: &[String]) -> Result<(PathBuf, Kind), SourceError> {
-    let first = arguments.first().ok_or_else(|| {
-        SourceError::argument("no source was named", "name a directory or data files")
-    })?;
+    if arguments.is_empty() {
+        return Err(SourceError::argument(
+            "no source was named",
+            "name a directory, data files or a database",
+        ));
+    }
     if let Some(url) = arguments.iter().find(|argument| is_postgres(argument)) {
         if arguments.len() > 1 {
             return Err(SourceError::argument(

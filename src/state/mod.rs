@@ -138,7 +138,12 @@ impl History {
     /// The history of some of its tables, by their indexes, in the given order.
     pub fn only(mut self, tables: &[usize]) -> History {
         let schema = std::mem::take(&mut self.schema.tables);
-        let mut all: Vec<_> = schema.into_iter().zip(self.tables).zip(self.in_place).map(Some).collect();
+        let mut all: Vec<_> = schema
+            .into_iter()
+            .zip(self.tables)
+            .zip(self.in_place)
+            .map(Some)
+            .collect();
         self.tables = Vec::new();
         self.in_place = Vec::new();
         for &at in tables {
@@ -243,7 +248,12 @@ impl History {
 
     /// When a state after `commit` began: the commit's time; for the first position, if it has none, the first commit's, if that was
     /// seen.
+    ///
+    /// The only state of a source may have a time, which is when it was looked at.
     pub fn began(&self, commit: Commit) -> Option<i64> {
+        if self.origin == Origin::SingleState {
+            return None;
+        }
         if commit <= self.first {
             let first = self.transactions.first();
             let first = first.filter(|_| self.unseen_in(self.first + 1..=self.first + 1).is_none());

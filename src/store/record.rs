@@ -103,7 +103,8 @@ impl Writer {
     /// When the part begins after the store's head, or has other tables.
     pub fn append(&mut self, part: &History, sealing: Sealing) -> Result<Recorded, StoreError> {
         assert!(
-            part.first <= self.store().ledger().head() && part.schema == self.store().format().schema,
+            part.first <= self.store().ledger().head()
+                && part.schema == self.store().format().schema,
             "a part goes on where the store ends"
         );
         let mut recorded = Recorded::default();

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 use super::recorder::Said;
-use crate::postgres::assemble::{Assembled, Assembler, AssembleError, Body, Fed, Limits, Mark};
-use crate::postgres::catchup::{BATCH_MESSAGES, Catchup, CatchupError};
+use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Limits, Mark};
+use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
 use crate::postgres::relations::Relations;
-use crate::postgres::{Access, Backoff, Event, Lsn, PostgresError, Replication, Session, Stream, Target};
+use crate::postgres::{
+    Access, Backoff, Event, Lsn, PostgresError, Replication, Session, Stream, Target,
+};
 
 /// How many bytes of transactions may wait to be judged.
 const WAITING_BYTES: usize = 64 << 20;
@@ -48,7 +50,9 @@ pub(super) enum Input {
 }
 
 /// Room that waiting transactions take; given back when it is dropped.
-pub(super) struct Room(#[allow(dead_code, reason = "held for its drop")] tokio::sync::OwnedSemaphorePermit);
+pub(super) struct Room(
+    #[allow(dead_code, reason = "held for its drop")] tokio::sync::OwnedSemaphorePermit,
+);
 
 /// Why the stream ended for good.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +63,6 @@ pub enum FeedError {
     /// A message that cannot be taken.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    /// Reading in bulk failed.
-    #[error(transparent)]
-    Catchup(#[from] CatchupError),
 }
 
 /// What both sides know: how far everything is on the disk.
@@ -186,11 +187,15 @@ impl Feed {
     /// Reads a backlog in bulk, as long as there is a large one.
     async fn catch_up(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
         let session = Session::open(&self.target, "firstbad watch", Access::ReadWrite).await?;
-        let catchup = Catchup::new(session.client(), &self.slot, &self.publication)?;
+        let catchup = Catchup::new(&session, &self.slot, &self.publication)?;
         let mut told = false;
         loop {
             let backlog = catchup.backlog().await?;
-            let near = if told { backlog.is_near() } else { backlog.bytes < BULK_FROM_BYTES };
+            let near = if told {
+                backlog.is_near()
+            } else {
+                backlog.bytes < BULK_FROM_BYTES
+            };
             if near || self.durable.is_stopping() {
                 return Ok(());
             }
@@ -256,7 +261,8 @@ impl Feed {
                 Some(event) => event,
                 None => {
                     if !waiting.list.is_empty() {
-                        self.hand_over_streaming(&mut waiting, room, &mut stream).await?;
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
                     }
                     let moved = durable.moved.notified();
                     tokio::select! {
@@ -277,19 +283,26 @@ impl Feed {
                 Event::Data { bytes, .. } => {
                     match assembler.feed(&bytes)? {
                         Some(Fed::Mark(mark)) => {
-                            self.hand_over_streaming(&mut waiting, room, &mut stream).await?;
+                            self.hand_over_streaming(&mut waiting, room, &mut stream)
+                                .await?;
                             self.tell(Input::Mark(mark)).await;
                         }
                         fed => waiting.take(fed, &mut last),
                     }
                     if waiting.is_full() {
-                        self.hand_over_streaming(&mut waiting, room, &mut stream).await?;
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
                     }
                 }
-                Event::Keepalive { end, time, reply_requested } => {
+                Event::Keepalive {
+                    end,
+                    time,
+                    reply_requested,
+                } => {
                     is_asked |= reply_requested;
                     if !assembler.is_open() {
-                        self.hand_over_streaming(&mut waiting, room, &mut stream).await?;
+                        self.hand_over_streaming(&mut waiting, room, &mut stream)
+                            .await?;
                         self.tell(Input::Idle(end, time)).await;
                     }
                 }
@@ -350,6 +363,9 @@ impl Waiting {
     }
 
     fn give(&mut self) -> (Vec<Assembled>, usize) {
-        (std::mem::take(&mut self.list), std::mem::take(&mut self.bytes))
+        (
+            std::mem::take(&mut self.list),
+            std::mem::take(&mut self.bytes),
+        )
     }
 }

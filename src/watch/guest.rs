@@ -161,10 +161,18 @@ async fn differs(
     if before.partitions.iter().any(|pair| went(&pair)) {
         return Ok(Some("a partition was detached or dropped".into()));
     }
-    for (leaf, _) in now.partitions.iter().filter(|pair| !before.partitions.contains(pair)) {
+    for (leaf, _) in now
+        .partitions
+        .iter()
+        .filter(|pair| !before.partitions.contains(pair))
+    {
         // A partition that is made empty hides nothing: what comes into it is told.
         let name = "select format('select exists (select from only %s)', $1::oid::regclass)";
-        let query: String = session.client().query_one(name, &[leaf]).await?.try_get(0)?;
+        let query: String = session
+            .client()
+            .query_one(name, &[leaf])
+            .await?
+            .try_get(0)?;
         if session.client().query_one(&query, &[]).await?.try_get(0)? {
             return Ok(Some("a partition with rows was attached".into()));
         }

@@ -12,8 +12,8 @@ use crate::judge::{Live, Onset, Turn};
 use crate::postgres::assemble::{Body, Item};
 use crate::postgres::relations::SchemaChange;
 use crate::rule::Rule;
-use crate::verdict::Verdict;
 use crate::state::History;
+use crate::verdict::Verdict;
 
 /// Rules, the state they are judged on, and what became of them.
 pub(super) struct Judging {
@@ -44,10 +44,17 @@ fn facts(rule: &Rule, history: &History) -> RuleFacts {
         owner: rule.owner.clone(),
         runbook: rule.runbook.clone(),
         within_us: rule.within_us,
-        threshold: rule.threshold.as_ref().map(|threshold| threshold.value.clone()),
+        threshold: rule
+            .threshold
+            .as_ref()
+            .map(|threshold| threshold.value.clone()),
         event: rule.check.judges_writes(),
         key: declared.map_or_else(Vec::new, |table| table.primary_key_names()),
-        redact: rule.redact.iter().map(|column| column.value.clone()).collect(),
+        redact: rule
+            .redact
+            .iter()
+            .map(|column| column.value.clone())
+            .collect(),
     }
 }
 
@@ -60,7 +67,10 @@ impl Judging {
         clock: Option<i64>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Vec<Notice>), WatchError> {
-        let facts: Vec<RuleFacts> = live.rules().map(|rule| facts(rule, live.history())).collect();
+        let facts: Vec<RuleFacts> = live
+            .rules()
+            .map(|rule| facts(rule, live.history()))
+            .collect();
         let at = live.history().head();
         let mut known = Vec::new();
         for (number, facts) in facts.iter().enumerate() {
@@ -71,7 +81,11 @@ impl Judging {
         let turns = live.judge(clock);
         let standing = facts.iter().zip(&turns).map(|(facts, turn)| Standing {
             rule: facts.clone(),
-            keys: turn.began.iter().map(|onset| (onset.order.clone(), onset.key.clone())).collect(),
+            keys: turn
+                .began
+                .iter()
+                .map(|onset| (onset.order.clone(), onset.key.clone()))
+                .collect(),
             unnamed: 0,
             unknown: turn.unknown.clone(),
             judged: turn.judged,
@@ -166,7 +180,8 @@ impl Judging {
         let mut rules = Vec::new();
         for (at, turn) in turns.into_iter().enumerate() {
             let is_news = turn.unknown != self.unknown[at];
-            if turn.began.is_empty() && turn.healed.is_empty() && turn.judged.is_none() && !is_news {
+            if turn.began.is_empty() && turn.healed.is_empty() && turn.judged.is_none() && !is_news
+            {
                 continue;
             }
             self.unknown[at].clone_from(&turn.unknown);
@@ -232,7 +247,11 @@ impl Judging {
     /// Everything up to a commit is on the disk: what was found there counts now. What is to be said about it.
     pub(super) fn sealed(&mut self, until: Commit) -> Result<Vec<Notice>, WatchError> {
         let mut said = Vec::new();
-        while self.waiting.front().is_some_and(|batch| batch.until <= until) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|batch| batch.until <= until)
+        {
             let batch = self.waiting.pop_front().expect("looked at above");
             said.extend(self.incidents.take(&batch)?);
         }
@@ -250,7 +269,12 @@ impl Judging {
     /// The stream's clock goes on: no commit before this instant is still to come.
     pub(super) fn tick(&mut self, now_us: i64) -> Result<Vec<Notice>, WatchError> {
         self.clock = self.clock.max(Some(now_us));
-        if self.is_waiting() || self.incidents.next_deadline()?.is_none_or(|at| at >= now_us) {
+        if self.is_waiting()
+            || self
+                .incidents
+                .next_deadline()?
+                .is_none_or(|at| at >= now_us)
+        {
             return Ok(Vec::new());
         }
         Ok(self.incidents.tick(now_us)?)

@@ -79,6 +79,8 @@ pub struct Settings {
     pub lag_warn_bytes: u64,
     /// Above so many, it drops its slot to spare the server, and ends; None for never.
     pub lag_drop_bytes: Option<u64>,
+    /// Whether to end when everything is judged that was committed before the start.
+    pub until_now: bool,
 }
 
 /// Why watching ends.
@@ -124,16 +126,22 @@ pub enum WatchError {
     #[error("the role may not make publication {0}: let the tables' owner run sql/publication.sql")]
     NoPublication(String),
     /// Somebody else's slot.
-    #[error("slot {0} is there already, and not this store's, or somebody streams it: name another with --slot, or drop it with select pg_drop_replication_slot('{0}')")]
+    #[error(
+        "slot {0} is there already, and not this store's, or somebody streams it: name another with --slot, or drop it with select pg_drop_replication_slot('{0}')"
+    )]
     SlotIsThere(String),
     /// The store is of another server.
-    #[error("the store was recorded from another server (its system identifier differs): name another store")]
+    #[error(
+        "the store was recorded from another server (its system identifier differs): name another store"
+    )]
     OtherServer,
     /// The stream does not fit what is known.
     #[error("commit #{0}, table {1}: {2}")]
     Contradiction(Commit, String, String),
     /// The slot held back too much.
-    #[error("the watcher was {0} bytes behind: the slot was dropped, as --drop-slot-above asks; the next start reads the tables anew")]
+    #[error(
+        "the watcher was {0} bytes behind: the slot was dropped, as --drop-slot-above asks; the next start reads the tables anew"
+    )]
     Dropped(u64),
 }
 
@@ -221,9 +229,12 @@ fn once(
     let begun = runtime.block_on(setup::begin(settings, anew, &durable, progress, &mut say))?;
     let clock = begun.history.now_at(begun.history.head());
     let live = Live::begin(begun.history, &settings.rules, settings.limits.clone());
-    let live = live.map_err(WatchError::Rules)?.map_err(WatchError::Engine)?;
+    let live = live
+        .map_err(WatchError::Rules)?
+        .map_err(WatchError::Engine)?;
     let oids = begun.relations.oids();
-    let (judging, notices) = Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
+    let (judging, notices) =
+        Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
     let (to, inputs) = sync_channel(WAITING);
     ready(Stopper(to.clone()));
     let policy = Policy {
@@ -248,6 +259,7 @@ fn once(
         last: begun.last,
         ends: VecDeque::new(),
         passed: Lsn(0),
+        until: begun.until,
         behind: false,
         warned: false,
         heard: Instant::now(),
@@ -289,6 +301,9 @@ fn once(
         guest.abort();
     };
     runtime.block_on(ending);
+    if let Err(WatchError::Dropped(_)) = &ended {
+        runtime.block_on(setup::drop_slot(settings))?;
+    }
     let ended = ended?;
     finished?;
     Ok(ended)
@@ -311,6 +326,8 @@ struct Watch<'a> {
     ends: VecDeque<(Commit, Lsn)>,
     /// A position behind everything that came, where nothing of ours lies between.
     passed: Lsn,
+    /// Where to end.
+    until: Option<Lsn>,
     behind: bool,
     warned: bool,
     /// The server's clock as it was told last, in microseconds since the epoch, and when that was.
@@ -356,7 +373,12 @@ impl Watch<'_> {
         let live = self.judging.live();
         let all = live.rules().count();
         let on_a_cadence = (0..all).filter(|&at| live.on_a_cadence(at)).count();
-        let rows: usize = live.history().tables.iter().map(|table| table.row_count()).sum();
+        let rows: usize = live
+            .history()
+            .tables
+            .iter()
+            .map(|table| table.row_count())
+            .sum();
         tell(Told::Watching {
             at_every_commit: all - on_a_cadence,
             on_a_cadence,
@@ -381,7 +403,9 @@ impl Watch<'_> {
         notices: &[Notice],
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
-        notices.iter().try_for_each(|notice| self.print(notice, tell))
+        notices
+            .iter()
+            .try_for_each(|notice| self.print(notice, tell))
     }
 
     fn run(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<Ended, WatchError> {
@@ -398,7 +422,11 @@ impl Watch<'_> {
                 if let Some(ended) = self.take(input, &mut applied, tell)? {
                     return Ok(ended);
                 }
-                let most = if self.behind { TOGETHER_BEHIND } else { TOGETHER };
+                let most = if self.behind {
+                    TOGETHER_BEHIND
+                } else {
+                    TOGETHER
+                };
                 if applied >= most {
                     break;
                 }
@@ -411,12 +439,18 @@ impl Watch<'_> {
                 ticked = Instant::now();
                 self.judge(tell)?;
             }
+            if self.until.is_some_and(|until| self.durable.lsn() >= until) {
+                return Ok(Ended::Stopped);
+            }
         }
     }
 
     fn judge(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<(), WatchError> {
         if self.judging.judge() {
-            self.recorder.as_ref().expect("it records until the end").seal();
+            self.recorder
+                .as_ref()
+                .expect("it records until the end")
+                .seal();
         }
         self.outside.metrics.judged(self.judging.judged());
         self.outside.health.judged(self.judging.judged());
@@ -467,13 +501,19 @@ impl Watch<'_> {
             Input::Lost(error) => {
                 self.outside.health.away(Instant::now());
                 self.outside.metrics.reconnected();
-                tell(Told::Note(&format!("the connection was lost: {error}; trying again")));
+                tell(Told::Note(&format!(
+                    "the connection was lost: {error}; trying again"
+                )));
             }
             Input::Failed(error) => return self.failed(error),
             Input::Recorder(Said::Sealed(until)) => {
                 self.sealed = until;
                 let mut end = Lsn(0);
-                while self.ends.front().is_some_and(|(commit, _)| *commit <= until) {
+                while self
+                    .ends
+                    .front()
+                    .is_some_and(|(commit, _)| *commit <= until)
+                {
                     end = self.ends.pop_front().expect("looked at above").1;
                 }
                 let notices = self.judging.sealed(until)?;
@@ -498,7 +538,9 @@ impl Watch<'_> {
             _ => false,
         };
         match gone {
-            true => Ok(Some(Ended::Anew(format!("the slot cannot be streamed any more ({error})")))),
+            true => Ok(Some(Ended::Anew(format!(
+                "the slot cannot be streamed any more ({error})"
+            )))),
             false => Err(error.into()),
         }
     }
@@ -524,7 +566,9 @@ impl Watch<'_> {
         if changes == 0 {
             // Perhaps a table is different from here on; there is no commit of rows.
             let altered = self.judging.alter(&body)?;
-            altered.iter().for_each(|change| _ = tell(Told::Note(change)));
+            altered
+                .iter()
+                .for_each(|change| _ = tell(Told::Note(change)));
             self.pass(end_lsn);
             return Ok(());
         }
@@ -536,7 +580,9 @@ impl Watch<'_> {
             body,
         };
         let altered = self.judging.apply(&committed)?;
-        altered.iter().for_each(|change| _ = tell(Told::Note(change)));
+        altered
+            .iter()
+            .for_each(|change| _ = tell(Told::Note(change)));
         self.ends.push_back((self.head, end_lsn));
         self.passed = self.passed.max(end_lsn);
         self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
@@ -573,11 +619,16 @@ impl Watch<'_> {
         self.outside.metrics.lag(seen.lag_bytes, lag_s);
         self.outside.health.lag(seen.lag_bytes, lag_s);
         self.outside.metrics.retained(seen.retained_bytes);
-        self.outside.metrics.incidents(&self.judging.incidents().counts()?);
+        self.outside
+            .metrics
+            .incidents(&self.judging.incidents().counts()?);
         if let Some(altered) = &seen.altered {
             return Ok(Some(Ended::Anew(altered.clone())));
         }
-        let lost = seen.slot.as_ref().is_none_or(|slot| slot.wal_status.as_deref() == Some("lost"));
+        let lost = seen
+            .slot
+            .as_ref()
+            .is_none_or(|slot| slot.wal_status.as_deref() == Some("lost"));
         if lost {
             return Ok(Some(Ended::Anew("the slot is gone".into())));
         }
@@ -621,7 +672,11 @@ impl Watch<'_> {
         self.judging.judge();
         let notices = self.judging.sealed(self.sealed)?;
         self.print_all(&notices, tell)?;
-        let end = self.ends.iter().rev().find(|(commit, _)| *commit <= self.sealed);
+        let end = self
+            .ends
+            .iter()
+            .rev()
+            .find(|(commit, _)| *commit <= self.sealed);
         let end = end.map_or(Lsn(0), |(_, end)| *end);
         self.reach(end)
     }

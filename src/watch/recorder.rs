@@ -110,7 +110,11 @@ impl Recorder {
 
     fn order(&self, order: Order) {
         // Who records has stopped and said why.
-        let _ = self.orders.as_ref().expect("open until dropped").send(order);
+        let _ = self
+            .orders
+            .as_ref()
+            .expect("open until dropped")
+            .send(order);
     }
 }
 
@@ -157,11 +161,7 @@ impl Work {
         }
     }
 
-    fn run(
-        &mut self,
-        orders: &Receiver<Order>,
-        say: &dyn Fn(Said),
-    ) -> Result<(), RecordError> {
+    fn run(&mut self, orders: &Receiver<Order>, say: &dyn Fn(Said)) -> Result<(), RecordError> {
         loop {
             let left = self.since.map_or(Duration::from_secs(3600), |since| {
                 self.policy.age.saturating_sub(since.elapsed())

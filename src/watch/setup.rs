@@ -48,6 +48,8 @@ pub(super) struct Begun {
     pub(super) relations: Relations,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
+    /// Where the server's log ended when watching began, where that is the end of the watch.
+    pub(super) until: Option<Lsn>,
 }
 
 /// What a rule set needs of a database.
@@ -62,7 +64,11 @@ pub(super) struct Needs {
 ///
 /// # Errors
 /// Every mistake in every rule.
-pub(super) fn needs(catalog: &Catalog, rules: &[Rule], limits: &Limits) -> Result<Needs, WatchError> {
+pub(super) fn needs(
+    catalog: &Catalog,
+    rules: &[Rule],
+    limits: &Limits,
+) -> Result<Needs, WatchError> {
     let schema = catalog.schema();
     let empty = History::new(schema.clone(), Origin::Changes, false);
     let judge = Judge::new(Arc::new(empty), limits.clone()).map_err(WatchError::Engine)?;
@@ -78,11 +84,17 @@ pub(super) fn needs(catalog: &Catalog, rules: &[Rule], limits: &Limits) -> Resul
         // A rule about the schema reads nothing, and its table is watched all the same.
         let subject = rule.rule.table.as_ref();
         let subject = subject.and_then(|table| schema.table_index(&table.value));
-        reads.extend(subject.filter(|at| !reads.contains_key(at)).map(|at| (at, BTreeSet::new())));
+        reads.extend(
+            subject
+                .filter(|at| !reads.contains_key(at))
+                .map(|at| (at, BTreeSet::new())),
+        );
         for (name, columns) in rule.reads() {
             for (at, table) in schema.tables.iter().enumerate() {
                 let relation = name.split_once('.').map_or("", |(_, relation)| relation);
-                let relation = relation.split_once('(').map_or(relation, |(table, _)| table);
+                let relation = relation
+                    .split_once('(')
+                    .map_or(relation, |(table, _)| table);
                 let recorded = ["changes.", "writes.", "steps."]
                     .iter()
                     .any(|schema| name.starts_with(schema));
@@ -90,7 +102,9 @@ pub(super) fn needs(catalog: &Catalog, rules: &[Rule], limits: &Limits) -> Resul
                     written.insert(at);
                     reads.entry(at).or_default();
                 } else if name == table.name.to_string() {
-                    let places = columns.iter().filter_map(|column| table.column_index(column));
+                    let places = columns
+                        .iter()
+                        .filter_map(|column| table.column_index(column));
                     reads.entry(at).or_default().extend(places);
                 }
             }
@@ -100,7 +114,9 @@ pub(super) fn needs(catalog: &Catalog, rules: &[Rule], limits: &Limits) -> Resul
         let columns = 0..schema.tables[*at].columns.len();
         match written.contains(at) {
             true => Vec::new(),
-            false => columns.filter(|column| !reads[at].contains(column)).collect(),
+            false => columns
+                .filter(|column| !reads[at].contains(column))
+                .collect(),
         }
     };
     Ok(Needs {
@@ -123,7 +139,9 @@ fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchError> {
         };
         let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
         if info.unlogged {
-            wrong.push(format!("{name} is unlogged: its changes are not in the log"));
+            wrong.push(format!(
+                "{name} is unlogged: its changes are not in the log"
+            ));
         } else if no_key && !identities.iter().all(|one| matches!(one, Identity::Full)) {
             wrong.push(format!(
                 "{name} has no primary key: published, its owner's UPDATEs and DELETEs would fail; give it one, or ALTER TABLE {name} REPLICA IDENTITY FULL"
@@ -175,7 +193,10 @@ pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
         };
         let generated = |name: &String| info.columns.iter().any(|c| c.name == *name && c.generated);
         let columns = table.columns.iter().enumerate();
-        columns.filter(|(_, column)| generated(&column.name)).map(|(at, _)| at).collect()
+        columns
+            .filter(|(_, column)| generated(&column.name))
+            .map(|(at, _)| at)
+            .collect()
     };
     schema.tables.iter().map(of).collect()
 }
@@ -191,15 +212,26 @@ pub(super) async fn begin(
     let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
     let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
     let server = slot::identify(&mut replication).await?;
+    let until = settings.until_now.then_some(server.position);
     let catalog = Catalog::read(session.client()).await?;
-    let needs = needs(&catalog, &settings.rules, &settings.limits)?;
+    // Planning waits for a runtime of its own, which this thread may not do here.
+    let needs = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| needs(&catalog, &settings.rules, &settings.limits));
+        asked
+            .join()
+            .expect("finding out what rules read does not panic")
+    })?;
     if needs.tables.is_empty() {
         return Err(WatchError::NothingToWatch);
     }
     followable(&catalog, &needs)?;
     let whole = catalog.schema();
     let schema = Schema {
-        tables: needs.tables.iter().map(|&at| whole.tables[at].clone()).collect(),
+        tables: needs
+            .tables
+            .iter()
+            .map(|&at| whole.tables[at].clone())
+            .collect(),
     };
     let shown = settings.target.shown();
     let writer = Writer::open(&settings.store, || {
@@ -226,7 +258,12 @@ pub(super) async fn begin(
         false => start.again(anew, durable, say).await,
     };
     let (mut history, later, gap) = begun?;
-    for (at, (unread, lost)) in needs.unread.iter().zip(not_sent(&catalog, &schema)).enumerate() {
+    for (at, (unread, lost)) in needs
+        .unread
+        .iter()
+        .zip(not_sent(&catalog, &schema))
+        .enumerate()
+    {
         history.leave_out(at, unread);
         history.leave_out(at, &lost);
     }
@@ -240,6 +277,7 @@ pub(super) async fn begin(
         incidents: start.incidents,
         last,
         gap,
+        until,
     })
 }
 
@@ -254,7 +292,10 @@ fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
         };
         for column in &table.columns {
             let same = |type_of: &DataType| *type_of == column.data_type;
-            if !found.column(&column.name).is_some_and(|found| same(&found.data_type)) {
+            if !found
+                .column(&column.name)
+                .is_some_and(|found| same(&found.data_type))
+            {
                 return Err(WatchError::OtherTables(format!(
                     "column {} of {name} is no longer what the store holds",
                     column.name
@@ -268,7 +309,11 @@ fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
             )));
         }
     }
-    match now.tables.iter().find(|table| own.table(&table.name).is_none()) {
+    match now
+        .tables
+        .iter()
+        .find(|table| own.table(&table.name).is_none())
+    {
         None => Ok(()),
         Some(table) => Err(WatchError::OtherTables(format!(
             "a rule reads table {}, which the store does not hold",
@@ -305,7 +350,10 @@ async fn publish(
         })
         .collect();
     let Some(row) = rows.first() else {
-        say(&format!("publication {name} is made for {} tables", wanted.len()));
+        say(&format!(
+            "publication {name} is made for {} tables",
+            wanted.len()
+        ));
         return match slot::publish(session, name, &wanted).await {
             Ok(()) => Ok(()),
             Err(error) if error.sqlstate() == Some("42501") => {
@@ -320,7 +368,10 @@ async fn publish(
             "publication {name} does not publish all of insert, update, delete and truncate"
         )));
     }
-    let partitioned = needs.tables.iter().any(|&at| catalog.tables[at].partitioned);
+    let partitioned = needs
+        .tables
+        .iter()
+        .any(|&at| catalog.tables[at].partitioned);
     if partitioned && !flag(2)? {
         return Err(WatchError::Publication(format!(
             "publication {name} tells of partitions, not of the tables that the rules read: ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
@@ -439,7 +490,9 @@ impl Start<'_> {
         };
         let same = moment.catalog().schema() == self.catalog.schema();
         if !same {
-            return Err(WatchError::OtherTables("tables were altered just now: start again".into()));
+            return Err(WatchError::OtherTables(
+                "tables were altered just now: start again".into(),
+            ));
         }
         let wanted = Wanted::Columns(self.needs.tables.iter().map(columns).collect());
         let (history, notes) = moment.read(&wanted, self.progress).await?;
@@ -456,9 +509,11 @@ impl Start<'_> {
 
     fn remember(&mut self, confirmed: Lsn) -> Result<(), WatchError> {
         self.incidents.set_setting(SYSTEM, &self.server.system_id)?;
-        self.incidents.set_setting(TIMELINE, &self.server.timeline.to_string())?;
+        self.incidents
+            .set_setting(TIMELINE, &self.server.timeline.to_string())?;
         self.incidents.set_setting(SLOT, &self.settings.slot)?;
-        self.incidents.set_setting(CONFIRMED, &confirmed.to_string())?;
+        self.incidents
+            .set_setting(CONFIRMED, &confirmed.to_string())?;
         self.incidents.set_setting(STATE, RUNNING)?;
         Ok(())
     }
@@ -471,12 +526,17 @@ impl Start<'_> {
         say: &mut dyn FnMut(&str),
     ) -> Result<Began, WatchError> {
         let known = self.incidents.setting(SYSTEM)?;
-        if known.as_ref().is_some_and(|known| *known != self.server.system_id) {
+        if known
+            .as_ref()
+            .is_some_and(|known| *known != self.server.system_id)
+        {
             return Err(WatchError::OtherServer);
         }
         let last = last_lsn(&self.writer);
         let confirmed = self.incidents.setting(CONFIRMED)?;
-        let confirmed = confirmed.and_then(|text| text.parse::<Lsn>().ok()).unwrap_or(last);
+        let confirmed = confirmed
+            .and_then(|text| text.parse::<Lsn>().ok())
+            .unwrap_or(last);
         let timeline = self.incidents.setting(TIMELINE)?;
         let found = slot::slot_state(self.session, &self.settings.slot).await?;
         let moved = timeline.is_some_and(|known| known != self.server.timeline.to_string());
@@ -497,7 +557,11 @@ impl Start<'_> {
     fn resume(&mut self) -> Result<Began, WatchError> {
         let store = self.writer.store();
         let head = store.ledger().head();
-        let judged = self.incidents.judged()?.unwrap_or(store.ledger().first).min(head);
+        let judged = self
+            .incidents
+            .judged()?
+            .unwrap_or(store.ledger().first)
+            .min(head);
         let judged = judged.max(store.ledger().first);
         let mut history = store.history_of(judged..=judged)?.from_the_head();
         history.origin = Origin::Changes;
@@ -537,6 +601,12 @@ impl Start<'_> {
     }
 }
 
+/// Drops the slot: the server has to keep nothing for us any more.
+pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
+    let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
+    Ok(slot::drop_slot(&session, &settings.slot).await?)
+}
+
 /// Keeps word of how far the slot may be confirmed, before it is.
 pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchError> {
     Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
@@ -565,6 +635,8 @@ fn lost(found: Option<&SlotState>, ours: Lsn, moved: bool) -> Option<String> {
 fn last_lsn(writer: &Writer) -> Lsn {
     let ledger = writer.store().ledger();
     let segments = ledger.segments.values().rev();
-    let last = segments.filter_map(|stretch| stretch.lsn_to.as_deref()).next();
+    let last = segments
+        .filter_map(|stretch| stretch.lsn_to.as_deref())
+        .next();
     last.and_then(|text| text.parse().ok()).unwrap_or(Lsn(0))
 }

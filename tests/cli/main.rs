@@ -11,6 +11,7 @@ mod exits;
 mod files;
 mod formats;
 mod histories;
+mod incident;
 mod inputs;
 mod life;
 mod next;

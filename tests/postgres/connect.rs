@@ -212,6 +212,27 @@ async fn ways_of_asking(cluster: &Cluster) {
             );
         }
     }
+    // Bound to the TLS connection, so that nobody between can pass the proof on.
+    for binding in ["disable", "prefer", "require"] {
+        let rest = format!("sslmode=require&channel_binding={binding}");
+        let got = who(&url("ann", &rest)).await;
+        assert_eq!(
+            got.unwrap_or_else(|error| panic!("{binding}: {error}")),
+            "ann"
+        );
+    }
+    for (user, mode) in [
+        ("ann", "disable"),
+        ("old", "require"),
+        ("postgres", "require"),
+    ] {
+        let rest = format!("sslmode={mode}&channel_binding=require");
+        let error = refused(who(&url(user, &rest)).await);
+        assert!(
+            matches!(error, PostgresError::Refused { .. }),
+            "{user}: {error}"
+        );
+    }
     // In clear text only where nobody can read along.
     let error = refused(who(&url("clear", "sslmode=disable")).await);
     assert!(matches!(error, PostgresError::Refused { .. }), "{error}");

@@ -1,9 +1,14 @@
-//! Postgres on real servers, which the tests start themselves: logging in, encryption, the stream of changes.
+//! Postgres on real servers, which the tests start themselves: logging in, encryption, tables, the stream of changes, the watcher.
 
 mod catchup;
 mod connect;
 mod decode;
 mod hostile;
+mod kills;
+mod live;
+#[path = "../cli/place.rs"]
+#[allow(dead_code, reason = "the tests of the command line use the rest")]
+mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../oracle/rng.rs"]

@@ -62,7 +62,7 @@ fn child(directory: &Path) -> Command {
 }
 
 /// The bytes of all files below a directory, as far as it stands still.
-fn bytes_below(directory: &Path) -> u64 {
+pub(crate) fn bytes_below(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
     };
@@ -75,7 +75,7 @@ fn bytes_below(directory: &Path) -> u64 {
 }
 
 /// Kills a child as soon as so many bytes are there; says whether it was killed.
-fn kill_at(mut child: Child, directory: &Path, bytes: u64) -> bool {
+pub(crate) fn kill_at(mut child: Child, directory: &Path, bytes: u64) -> bool {
     loop {
         if let Some(status) = child.try_wait().expect("it is ours") {
             assert!(

@@ -8,6 +8,7 @@ mod fixture;
 mod flips;
 mod golden;
 mod in_place;
+mod incidents;
 mod kill;
 mod learned;
 mod readers;

@@ -35,7 +35,8 @@ pub(super) fn jobs(
             let name = quoted(&column.name);
             match is_binary(&column.data_type) {
                 true => name,
-                false => format!("{name}::text"),
+                // As its output function prints it: some types have a cast to text that prints something else (an address its mask).
+                false => format!("case when {name} is distinct from null then format('%s', {name}) end"),
             }
         });
         let list = list.collect::<Vec<_>>().join(", ");

@@ -73,6 +73,17 @@ pub enum SslMode {
     VerifyFull,
 }
 
+/// Is the password's proof bound to the TLS connection, so that nobody between can pass it on?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// No.
+    Disable,
+    /// Where both sides can.
+    Prefer,
+    /// Or not at all.
+    Require,
+}
+
 /// Which authorities are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Roots {
@@ -92,6 +103,7 @@ pub struct Target {
     pub(super) roots: Roots,
     /// A certificate file and its key file.
     pub(super) certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) binding: Binding,
     connect_timeout: Duration,
     application: Option<String>,
     warnings: Vec<String>,
@@ -163,6 +175,7 @@ impl Target {
             ssl_mode,
             roots: roots(&settings, environment, ssl_mode)?,
             certificate: certificate(&settings, environment)?,
+            binding: binding(&settings)?,
             connect_timeout: connect_timeout(&settings)?,
             application: application.map(str::to_owned),
             warnings,
@@ -353,6 +366,18 @@ fn ssl_mode(settings: &Settings) -> Result<Option<SslMode>, PostgresError> {
         format!("there is no sslmode `{}`", escape::terminal(text)),
         hint,
     ))
+}
+
+fn binding(settings: &Settings) -> Result<Binding, PostgresError> {
+    match settings.get("channel_binding") {
+        None | Some("prefer") => Ok(Binding::Prefer),
+        Some("disable") => Ok(Binding::Disable),
+        Some("require") => Ok(Binding::Require),
+        Some(text) => Err(PostgresError::argument(
+            format!("there is no channel_binding `{}`", escape::terminal(text)),
+            "write disable, prefer or require",
+        )),
+    }
 }
 
 /// `sslrootcert`, else psql's own file of authorities where there is one.

@@ -9,7 +9,7 @@ use crate::escape;
 use crate::postgres::PostgresError;
 
 /// Settings that change something here, and the variables that stand for them.
-const KNOWN: [(&str, &str); 14] = [
+const KNOWN: [(&str, &str); 15] = [
     ("host", "PGHOST"),
     ("port", "PGPORT"),
     ("user", "PGUSER"),
@@ -22,19 +22,15 @@ const KNOWN: [(&str, &str); 14] = [
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("channel_binding", "PGCHANNELBINDING"),
     ("application_name", "PGAPPNAME"),
     ("fallback_application_name", ""),
 ];
 
 /// Settings that psql knows and that change nothing here, with the values for which that is true; none named: any value.
-const WITHOUT_EFFECT: [(&str, &str, &[&str]); 14] = [
+const WITHOUT_EFFECT: [(&str, &str, &[&str]); 13] = [
     ("gssencmode", "PGGSSENCMODE", &["disable", "prefer"]),
     ("sslnegotiation", "PGSSLNEGOTIATION", &["postgres"]),
-    (
-        "channel_binding",
-        "PGCHANNELBINDING",
-        &["disable", "prefer"],
-    ),
     ("target_session_attrs", "PGTARGETSESSIONATTRS", &["any"]),
     ("load_balance_hosts", "PGLOADBALANCEHOSTS", &["disable"]),
     ("client_encoding", "PGCLIENTENCODING", &[]),

@@ -105,9 +105,9 @@ fn mistakes_are_explained_and_never_quoted() {
         ("postgres://db?zzz=1", "`zzz`", "known are host"),
         ("postgres://db?options=-c%20x", "`options`", "leave it out"),
         (
-            "postgres://db?channel_binding=require",
-            "channel_binding=require cannot",
-            "leave it out",
+            "postgres://db?channel_binding=yes",
+            "no channel_binding `yes`",
+            "prefer",
         ),
         (
             "postgres://db?sslmode=verify_full",
@@ -165,7 +165,7 @@ fn mistakes_are_explained_and_never_quoted() {
     }
     let (said, _) = wrong("postgres://db", &bare().with("PGOPTIONS", "-c x=y"));
     assert!(said.contains("PGOPTIONS"), "{said}");
-    let (said, _) = wrong("postgres://db", &bare().with("PGCHANNELBINDING", "require"));
+    let (said, _) = wrong("postgres://db", &bare().with("PGCHANNELBINDING", "yes"));
     assert!(said.contains("channel_binding"), "{said}");
     let (said, _) = wrong("postgres://db", &Environment::default());
     assert!(said.contains("as whom"), "{said}");
