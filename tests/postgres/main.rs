@@ -9,6 +9,7 @@ mod live;
 #[path = "../cli/place.rs"]
 #[allow(dead_code, reason = "the tests of the command line use the rest")]
 mod place;
+mod pgbench;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../oracle/rng.rs"]
