@@ -340,7 +340,7 @@ impl Tally {
 }
 
 /// The exact sum of two decimals; None where it has more than 38 digits, or one of them is none.
-pub(super) fn sum(old: Option<&str>, more: &str) -> Option<String> {
+fn sum(old: Option<&str>, more: &str) -> Option<String> {
     let more = Decimal::parse(more)?;
     let Some(old) = old else {
         return Some(more.to_string());
@@ -353,4 +353,20 @@ pub(super) fn sum(old: Option<&str>, more: &str) -> Option<String> {
         scale,
     };
     Some(sum.rescale(scale)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum;
+
+    #[test]
+    fn sums_are_exact_or_lost() {
+        assert_eq!(sum(None, "0.10").as_deref(), Some("0.10"));
+        assert_eq!(sum(Some("0.10"), "0.2").as_deref(), Some("0.30"));
+        assert_eq!(
+            sum(Some("99999999999999999999999999999999999999"), "1"),
+            None
+        );
+        assert_eq!(sum(Some("1"), "NaN"), None);
+    }
 }

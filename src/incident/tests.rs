@@ -540,18 +540,6 @@ fn redacted_columns_stay_inside() {
 }
 
 #[test]
-fn sums_are_exact_or_lost() {
-    use super::stretch::sum;
-    assert_eq!(sum(None, "0.10").as_deref(), Some("0.10"));
-    assert_eq!(sum(Some("0.10"), "0.2").as_deref(), Some("0.30"));
-    assert_eq!(
-        sum(Some("99999999999999999999999999999999999999"), "1"),
-        None
-    );
-    assert_eq!(sum(Some("1"), "NaN"), None);
-}
-
-#[test]
 fn more_keys_than_are_kept_are_counted() {
     let wide = |key: u64, at: Commit| Began {
         order: Box::new(key.to_be_bytes()),

@@ -4,6 +4,7 @@ mod catchup;
 mod connect;
 mod decode;
 mod hostile;
+mod kills;
 mod live;
 #[path = "../cli/place.rs"]
 #[allow(dead_code, reason = "the tests of the command line use the rest")]
