@@ -28,6 +28,7 @@ mod stored;
 mod touching;
 mod tree;
 mod versions;
+mod visible;
 mod writes;
 mod written;
 

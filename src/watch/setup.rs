@@ -3,22 +3,16 @@
 //! The order is what makes both meet at one position: the publication first, since a slot knows only what was published when it was
 //! made; then the slot, which exports the snapshot at which it begins; then the rows of that snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use super::feed::Durable;
+use super::needs::{Needs, fits, followable, needs, not_sent, relations};
+use super::publication::publish;
 use super::{Settings, WatchError};
 use crate::change::{Commit, Transaction, TransactionMeta};
 use crate::incident::Incidents;
-use crate::judge::{Judge, Limits, Options};
-use crate::postgres::catalog::{Identity, TableInfo};
-use crate::postgres::relations::{Relations, Watched, WatchedColumn};
+use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
-use crate::postgres::{
-    Access, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
-};
-use crate::rule::Rule;
-use crate::schema::{DataType, Schema};
+use crate::postgres::{Access, Catalog, Lsn, Moment, Progress, Replication, Session, Wanted};
+use crate::schema::Schema;
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Store, StoreError, Writer};
 
@@ -50,155 +44,6 @@ pub(super) struct Begun {
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
     pub(super) until: Option<Lsn>,
-}
-
-/// What a rule set needs of a database.
-pub(super) struct Needs {
-    /// Tables of the catalog, in its order.
-    pub(super) tables: Vec<usize>,
-    /// For each of them: columns that no rule reads, so that the state need not hold them; none for tables whose changes are read.
-    pub(super) unread: Vec<Vec<usize>>,
-}
-
-/// What rules read, by the catalog.
-///
-/// # Errors
-/// Every mistake in every rule.
-pub(super) fn needs(
-    catalog: &Catalog,
-    rules: &[Rule],
-    limits: &Limits,
-) -> Result<Needs, WatchError> {
-    let schema = catalog.schema();
-    let empty = History::new(schema.clone(), Origin::Changes, false);
-    let judge = Judge::new(Arc::new(empty), limits.clone()).map_err(WatchError::Engine)?;
-    let options = Options {
-        position: 0,
-        now_us: None,
-        sample: None,
-    };
-    let prepared = judge.prepare(rules, &options).map_err(WatchError::Rules)?;
-    let mut reads: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    let mut written: BTreeSet<usize> = BTreeSet::new();
-    for rule in &prepared {
-        // A rule about the schema reads nothing, and its table is watched all the same.
-        let subject = rule.rule.table.as_ref();
-        let subject = subject.and_then(|table| schema.table_index(&table.value));
-        reads.extend(
-            subject
-                .filter(|at| !reads.contains_key(at))
-                .map(|at| (at, BTreeSet::new())),
-        );
-        for (name, columns) in rule.reads() {
-            for (at, table) in schema.tables.iter().enumerate() {
-                let relation = name.split_once('.').map_or("", |(_, relation)| relation);
-                let relation = relation
-                    .split_once('(')
-                    .map_or(relation, |(table, _)| table);
-                let recorded = ["changes.", "writes.", "steps."]
-                    .iter()
-                    .any(|schema| name.starts_with(schema));
-                if recorded && relation == table.name.short() {
-                    written.insert(at);
-                    reads.entry(at).or_default();
-                } else if name == table.name.to_string() {
-                    let places = columns
-                        .iter()
-                        .filter_map(|column| table.column_index(column));
-                    reads.entry(at).or_default().extend(places);
-                }
-            }
-        }
-    }
-    let unread = |at: &usize| -> Vec<usize> {
-        let columns = 0..schema.tables[*at].columns.len();
-        match written.contains(at) {
-            true => Vec::new(),
-            false => columns
-                .filter(|column| !reads[at].contains(column))
-                .collect(),
-        }
-    };
-    Ok(Needs {
-        unread: reads.keys().map(unread).collect(),
-        tables: reads.keys().copied().collect(),
-    })
-}
-
-/// Refuses tables that cannot be followed, all of them at once.
-fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchError> {
-    let mut wrong = Vec::new();
-    for &at in &needs.tables {
-        let (info, table) = (&catalog.tables[at], &catalog.schema().tables[at]);
-        let name = table.name.short();
-        let no_key = table.primary_key.is_empty();
-        let identities = info.leaves.iter().map(|leaf| &leaf.identity);
-        let identities: Vec<&Identity> = match info.partitioned {
-            true => identities.collect(),
-            false => vec![&info.identity],
-        };
-        let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
-        if info.unlogged {
-            wrong.push(format!(
-                "{name} is unlogged: its changes are not in the log"
-            ));
-        } else if no_key && !identities.iter().all(|one| matches!(one, Identity::Full)) {
-            wrong.push(format!(
-                "{name} has no primary key: published, its owner's UPDATEs and DELETEs would fail; give it one, or ALTER TABLE {name} REPLICA IDENTITY FULL"
-            ));
-        } else if is(|one| matches!(one, Identity::Nothing)) {
-            wrong.push(format!(
-                "{name} has REPLICA IDENTITY NOTHING: published, its owner's UPDATEs and DELETEs would fail; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
-            ));
-        } else if is(|one| matches!(one, Identity::Index { .. })) {
-            wrong.push(format!(
-                "{name} has another index than its primary key as REPLICA IDENTITY: changes do not name the row; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
-            ));
-        }
-    }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(WatchError::Tables(wrong)),
-    }
-}
-
-/// The tables of the catalog as the stream tells of them, for a schema of the same tables in the store.
-fn relations(catalog: &Catalog, schema: &Schema) -> Relations {
-    let watched = schema.tables.iter().enumerate().filter_map(|(at, table)| {
-        let info: &TableInfo = catalog.table(&table.name)?;
-        let columns = table.columns.iter().map(|column| {
-            let own = info.columns.iter().find(|own| own.name == column.name);
-            WatchedColumn {
-                type_oid: own.map_or(0, |own| own.type_oid),
-                typmod: own.map_or(-1, |own| own.typmod),
-                is_sent: own.is_some_and(|own| !own.generated),
-                is_read: true,
-            }
-        });
-        Some(Watched {
-            table: at,
-            oid: info.oid,
-            columns: columns.collect(),
-        })
-    });
-    let watched: Vec<Watched> = watched.collect();
-    Relations::new(schema.clone(), watched)
-}
-
-/// Columns that the server does not send, by table of the schema: what they hold is known at the beginning only.
-pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
-    let of = |table: &crate::schema::Table| -> Vec<usize> {
-        let Some(info) = catalog.table(&table.name) else {
-            return Vec::new();
-        };
-        let generated = |name: &String| info.columns.iter().any(|c| c.name == *name && c.generated);
-        let columns = table.columns.iter().enumerate();
-        columns
-            .filter(|(_, column)| generated(&column.name))
-            .map(|(at, _)| at)
-            .collect()
-    };
-    schema.tables.iter().map(of).collect()
 }
 
 /// Begins, or goes on. `anew` says why the tables must be read again although the slot is there.
@@ -280,178 +125,6 @@ pub(super) async fn begin(
         gap,
         until,
     })
-}
-
-/// Refuses a store that was filled in the other way.
-pub(super) fn of_kind(writer: &Writer, kind: Kind) -> Result<(), StoreError> {
-    let own = writer.store().format().kind;
-    if own == kind {
-        return Ok(());
-    }
-    let (message, hint) = match own {
-        Kind::Changes => (
-            "the store holds recorded transactions, and snapshots do not continue them",
-            "watch with --mode stream, or name another store",
-        ),
-        Kind::Snapshots => (
-            "the store holds snapshots, and recorded transactions do not continue them",
-            "watch with --mode snapshots, or name another store",
-        ),
-    };
-    Err(StoreError::refused(message, hint))
-}
-
-/// Refuses tables that are no longer what the store holds. A column that came later is passed over.
-pub(super) fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
-    for table in &own.tables {
-        let name = table.name.short();
-        let Some(found) = now.table(&table.name) else {
-            return Err(WatchError::OtherTables(format!(
-                "the store has table {name}, which no rule reads any more or the database lacks"
-            )));
-        };
-        for column in &table.columns {
-            let same = |type_of: &DataType| *type_of == column.data_type;
-            if !found
-                .column(&column.name)
-                .is_some_and(|found| same(&found.data_type))
-            {
-                return Err(WatchError::OtherTables(format!(
-                    "column {} of {name} is no longer what the store holds",
-                    column.name
-                )));
-            }
-        }
-        let key = |table: &crate::schema::Table| table.primary_key_names();
-        if key(table) != key(found) {
-            return Err(WatchError::OtherTables(format!(
-                "the primary key of {name} is no longer what the store holds"
-            )));
-        }
-    }
-    match now
-        .tables
-        .iter()
-        .find(|table| own.table(&table.name).is_none())
-    {
-        None => Ok(()),
-        Some(table) => Err(WatchError::OtherTables(format!(
-            "a rule reads table {}, which the store does not hold",
-            table.name.short()
-        ))),
-    }
-}
-
-/// Sees to the publication: explicit tables, nothing hidden.
-async fn publish(
-    settings: &Settings,
-    session: &Session,
-    catalog: &Catalog,
-    needs: &Needs,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), WatchError> {
-    let name = &settings.publication;
-    let rows = session
-        .client()
-        .query(
-            "select puballtables, pubinsert and pubupdate and pubdelete and pubtruncate, pubviaroot \
-             from pg_publication where pubname = $1",
-            &[name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    let wanted: Vec<slot::TableName<'_>> = needs
-        .tables
-        .iter()
-        .map(|&at| &catalog.tables[at].name)
-        .map(|name| slot::TableName {
-            schema: &name.schema,
-            name: &name.name,
-        })
-        .collect();
-    let Some(row) = rows.first() else {
-        say(&format!(
-            "publication {name} is made for {} tables",
-            wanted.len()
-        ));
-        return match slot::publish(session, name, &wanted).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.sqlstate() == Some("42501") => {
-                Err(WatchError::NoPublication(name.clone()))
-            }
-            Err(error) => Err(error.into()),
-        };
-    };
-    let flag = |at: usize| row.try_get::<_, bool>(at).map_err(PostgresError::from);
-    if !flag(1)? {
-        return Err(WatchError::Publication(format!(
-            "publication {name} does not publish all of insert, update, delete and truncate"
-        )));
-    }
-    let partitioned = needs
-        .tables
-        .iter()
-        .any(|&at| catalog.tables[at].partitioned);
-    if partitioned && !flag(2)? {
-        return Err(WatchError::Publication(format!(
-            "publication {name} tells of partitions, not of the tables that the rules read: ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
-        )));
-    }
-    hidden(session, name).await?;
-    if flag(0)? {
-        return Ok(());
-    }
-    let rows = session
-        .client()
-        .query(
-            "select schemaname::text, tablename::text from pg_publication_tables where pubname = $1",
-            &[name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    let mut there = BTreeSet::new();
-    for row in rows {
-        let read = |at: usize| row.try_get::<_, String>(at).map_err(PostgresError::from);
-        there.insert((read(0)?, read(1)?));
-    }
-    let missing: Vec<slot::TableName<'_>> = wanted
-        .into_iter()
-        .filter(|table| !there.contains(&(table.schema.to_owned(), table.name.to_owned())))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // A slot tells of what was published when the change was made, so a table that comes now is told from now on.
-    let names: Vec<&str> = missing.iter().map(|table| table.name).collect();
-    say(&format!("publication {name} gets {}", names.join(", ")));
-    Ok(slot::add_tables(session, name, &missing).await?)
-}
-
-/// Refuses a publication that hides rows or columns: a watchdog must know what it cannot see.
-async fn hidden(session: &Session, name: &str) -> Result<(), WatchError> {
-    if session.server_version_num() < 150_000 {
-        return Ok(());
-    }
-    let rows = session
-        .client()
-        .query(
-            "select c.relname::text from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
-             join pg_class c on c.oid = r.prrelid \
-             where p.pubname = $1 and (r.prqual is not null or r.prattrs is not null)",
-            &[&name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    match rows.first() {
-        None => Ok(()),
-        Some(row) => {
-            let table: String = row.try_get(0).map_err(PostgresError::from)?;
-            Err(WatchError::Publication(format!(
-                "publication {name} hides rows or columns of {}: what is hidden cannot be watched",
-                crate::escape::terminal(&table)
-            )))
-        }
-    }
 }
 
 type Began = (
@@ -573,6 +246,7 @@ impl Start<'_> {
         }
     }
 
+    /// The state at the last position that was judged, and what was recorded after it.
     fn resume(&mut self) -> Result<Began, WatchError> {
         let (mut history, later) = resumed(self.writer.store(), &self.incidents)?;
         history.origin = Origin::Changes;
@@ -622,6 +296,28 @@ pub(super) fn resumed(
         }
     }
     Ok((history, later))
+}
+
+/// Refuses a store that was filled in the other way.
+pub(super) fn of_kind(writer: &Writer, kind: Kind) -> Result<(), StoreError> {
+    let own = writer.store().format().kind;
+    if own == kind {
+        return Ok(());
+    }
+    let (message, hint) = match own {
+        Kind::Changes => (
+            "the store holds recorded transactions, and snapshots do not continue them",
+            "watch with --mode stream, or name another store",
+        ),
+        Kind::Snapshots => (
+            "the store holds snapshots, and recorded transactions do not continue them",
+            "watch with --mode snapshots, or name another store",
+        ),
+    };
+    Err(StoreError::Refused {
+        message: message.into(),
+        hint: hint.into(),
+    })
 }
 
 /// Drops the slot: the server has to keep nothing for us any more.

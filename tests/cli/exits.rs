@@ -107,7 +107,7 @@ fn wrong_arguments_are_2() {
         ),
         (&["check", "d", "d/schema.sql"], "directory among files"),
         (&["check", "d/schema.sql"], "no data file"),
-        (&["check", "postgres://localhost/shop"], "Postgres"),
+        (&["check", "postgres://localhost/shop?sslmod=x"], "sslmode"),
     ];
     for (arguments, text) in wrong {
         place.run(arguments).refused(&[text]);

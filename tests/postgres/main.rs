@@ -6,6 +6,7 @@ mod decode;
 mod hostile;
 mod kills;
 mod live;
+mod pgbench;
 #[path = "../cli/place.rs"]
 #[allow(dead_code, reason = "the tests of the command line use the rest")]
 mod place;
