@@ -19,7 +19,11 @@ impl History {
         schema: &Schema,
         from: &[usize],
     ) -> Result<History, (usize, Contradiction)> {
-        assert_eq!(schema.tables.len(), from.len(), "every table comes from one");
+        assert_eq!(
+            schema.tables.len(),
+            from.len(),
+            "every table comes from one"
+        );
         let mut shaped = History::new(schema.clone(), self.origin, false);
         shaped.base = self.base.clone();
         for (at, (table, &from)) in schema.tables.iter().zip(from).enumerate() {

@@ -151,23 +151,22 @@ impl Judging {
         &mut self,
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
+        let mut before = None;
         loop {
             let left = self.incidents.unprinted(100)?;
-            if left.is_empty() {
+            let first = left.first().map(|notice| notice.seq);
+            // Where nobody could be told, they are left for another time.
+            if first.is_none() || first == before {
                 return Ok(());
             }
             self.say(&left, tell)?;
+            before = first;
         }
     }
 
     /// Up to where everything was judged.
     pub(super) fn judged(&self) -> Commit {
         self.judged
-    }
-
-    /// The state and the rules.
-    pub(super) fn live(&self) -> &Live {
-        &self.live
     }
 
     /// What was found so far and said or not.

@@ -46,6 +46,7 @@ use recorder::{Policy, Recorder};
 use run::Watch;
 
 pub use feed::FeedError;
+pub use setup::confirmed;
 pub use recorder::RecordError;
 
 /// So many inputs may wait for the watcher.

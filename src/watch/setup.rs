@@ -8,7 +8,7 @@ use super::needs::{Needs, fits, followable, needs, not_sent, relations};
 use super::publication::publish;
 use super::{Settings, WatchError};
 use crate::change::{Commit, Transaction, TransactionMeta};
-use crate::incident::Incidents;
+use crate::incident::{IncidentError, Incidents, Reading};
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{Access, Catalog, Lsn, Moment, Progress, Replication, Session, Wanted};
@@ -329,6 +329,15 @@ pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
 /// Keeps word of how far the slot may be confirmed, before it is.
 pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchError> {
     Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
+}
+
+/// How far the log is in a store, which somebody watches or watched: all that was committed before is recorded.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn confirmed(reading: &Reading) -> Result<Option<Lsn>, IncidentError> {
+    let text = reading.setting(CONFIRMED)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Why the slot does not go on where the store ends; None where it does.

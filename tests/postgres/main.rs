@@ -1,5 +1,6 @@
 //! Postgres on real servers, which the tests start themselves: logging in, encryption, tables, the stream of changes, the watcher.
 
+mod audit;
 mod catchup;
 mod connect;
 mod decode;
@@ -15,7 +16,9 @@ mod postgres;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
+mod snapshots;
 mod stand;
+mod watcher;
 mod wire;
 #[path = "../support/writes.rs"]
 mod writes;
