@@ -334,16 +334,24 @@ impl Judging {
         let verdicts = self.incidents.verdicts()?.into_iter();
         let violated = verdicts.filter(|rule| rule.verdict == "violated");
         self.violated = violated.map(|rule| rule.id).collect();
+        for (facts, unknown) in self.facts.iter().zip(&self.unknown) {
+            let verdict = self.verdict(&facts.id, unknown.is_some());
+            self.metrics.verdict(&facts.id, verdict);
+        }
         Ok(())
+    }
+
+    fn verdict(&self, rule: &str, is_unknown: bool) -> Verdict {
+        match (is_unknown, self.violated.contains(rule)) {
+            (true, _) => Verdict::Unknown,
+            (false, true) => Verdict::Violated,
+            (false, false) => Verdict::Held,
+        }
     }
 
     fn measure(&mut self, turns: &[Turn]) {
         for (facts, turn) in self.facts.iter().zip(turns) {
-            let verdict = match (&turn.unknown, self.violated.contains(&facts.id)) {
-                (Some(_), _) => Verdict::Unknown,
-                (None, true) => Verdict::Violated,
-                (None, false) => Verdict::Held,
-            };
+            let verdict = self.verdict(&facts.id, turn.unknown.is_some());
             self.metrics.rule(&facts.id, turn.took, verdict);
         }
     }

@@ -219,7 +219,6 @@ impl<'a> Rounds<'a> {
         rounds.judge(tell)?;
         rounds.judging.say_what_is_left(tell)?;
         tell(rounds.judging.watching());
-        rounds.well()?;
         Ok((rounds, is_new))
     }
 
@@ -245,8 +244,7 @@ impl<'a> Rounds<'a> {
         }
         let notices = self.judging.tick(self.time)?;
         self.judging.say(&notices, tell)?;
-        self.judge(tell)?;
-        self.well()
+        self.judge(tell)
     }
 
     /// Applies the commit that the store has now.
@@ -289,6 +287,7 @@ impl<'a> Rounds<'a> {
         self.judging.judge();
         let head = self.writer.store().ledger().head();
         let notices = self.judging.sealed(head)?;
+        self.well()?;
         self.judging.say(&notices, tell)
     }
 
