@@ -171,13 +171,14 @@ impl Live {
         self.history_mut().apply(transaction)
     }
 
-    /// The history, to apply changes to it.
-    ///
-    /// # Panics
-    /// Never: nothing else holds on to it between two judgements.
+    /// The history, to apply changes to it. Attributes of commits before its head may be gone with the first call after judging.
     pub fn history_mut(&mut self) -> &mut History {
+        if Arc::get_mut(&mut self.judge.history).is_none() {
+            // A query that was given up holds on to it until it notices: the others go on with a copy of what is alive.
+            self.cut_now();
+        }
         let history = Arc::get_mut(&mut self.judge.history);
-        history.expect("plans and engines were dropped after judging")
+        history.expect("a history that was just made is ours alone")
     }
 
     /// Gives up the rules that read some columns of a table, for good: they are unknown from now on. Without columns, all that read the

@@ -24,7 +24,7 @@ use super::{Lsn, PostgresError, Session};
 mod tests;
 
 /// A good size of a piece, in messages.
-pub const BATCH_MESSAGES: u32 = 500_000;
+pub const BATCH_MESSAGES: u32 = 1_000_000;
 /// The oldest server whose plugin sends logical messages.
 const MESSAGES_SINCE: u32 = 140_000;
 /// With less than this to read, the stream is as fast.

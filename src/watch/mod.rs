@@ -262,6 +262,7 @@ fn once(
         held: false,
         heard: Instant::now(),
         outside: seen.clone(),
+        made: Vec::new(),
         clock: clock.unwrap_or(0),
     };
     watch.print_all(&notices, tell)?;
