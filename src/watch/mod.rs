@@ -22,6 +22,7 @@ mod publication;
 mod recorder;
 mod run;
 mod setup;
+mod shape;
 pub mod snapshots;
 
 use std::collections::VecDeque;
@@ -106,6 +107,11 @@ pub enum WatchError {
     /// The engine, or a thread.
     #[error("cannot set up the engine: {0}")]
     Engine(#[source] std::io::Error),
+    /// A server that cannot decode.
+    #[error(
+        "the server is a standby, which can be watched from PostgreSQL 16 on only: name the primary"
+    )]
+    Standby,
     /// Rules that do not fit the database.
     #[error("the rules do not fit the database")]
     Rules(Vec<Diagnostic>),
@@ -178,8 +184,10 @@ pub struct Stopper(SyncSender<Input>);
 
 impl Stopper {
     /// Asks the watch to end: what was received is recorded and judged before.
-    pub fn stop(&self) {
-        let _ = self.0.send(Input::Stop);
+    ///
+    /// False where it has ended already.
+    pub fn stop(&self) -> bool {
+        self.0.send(Input::Stop).is_ok()
     }
 }
 
@@ -232,6 +240,7 @@ fn once(
         .map_err(WatchError::Rules)?
         .map_err(WatchError::Engine)?;
     let oids = begun.relations.oids();
+    let server = begun.server;
     let (judging, notices) =
         Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
     let (to, inputs) = sync_channel(WAITING);
@@ -264,6 +273,7 @@ fn once(
         held: false,
         heard: Instant::now(),
         outside: seen.clone(),
+        made: Vec::new(),
         clock: clock.unwrap_or(0),
     };
     watch.print_all(&notices, tell)?;
@@ -285,6 +295,7 @@ fn once(
         slot: settings.slot.clone(),
         publication: settings.publication.clone(),
         relations: begun.relations,
+        server,
         spill: settings.store.clone(),
         bulk: settings.bulk,
         durable: Arc::clone(&durable),
@@ -295,10 +306,11 @@ fn once(
         slot: settings.slot.clone(),
         publication: settings.publication.clone(),
         tables: oids,
+        shape: begun.shape,
         durable: Arc::clone(&durable),
         to,
     };
-    let feed = runtime.spawn(feed.run());
+    let mut feed = runtime.spawn(feed.run());
     let guest = runtime.spawn(guest.run());
     let ended = watch.run(tell);
     let finished = watch.finish(tell);
@@ -306,7 +318,8 @@ fn once(
     // Whoever waits to hand something over finds nobody there.
     drop(watch);
     let ending = async {
-        let _ = tokio::time::timeout(Duration::from_secs(6), feed).await;
+        let _ = tokio::time::timeout(Duration::from_secs(6), &mut feed).await;
+        feed.abort();
         guest.abort();
     };
     runtime.block_on(ending);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::feed::{Durable, FeedError, Input};
+use super::feed::{Durable, FeedError, Input, Room};
 use super::guest::Seen;
 use super::judging::Judging;
 use super::recorder::{Committed, Recorder, Said};
@@ -52,6 +52,8 @@ pub(super) struct Watch<'a> {
     pub(super) heard: Instant,
     pub(super) clock: i64,
     pub(super) outside: Outside,
+    /// When the commits were made that are applied and not judged, in microseconds since the epoch.
+    pub(super) made: Vec<i64>,
 }
 
 impl Watch<'_> {
@@ -68,6 +70,7 @@ impl Watch<'_> {
                 commit: transaction.commit,
                 meta: transaction.meta,
                 body: Body::Held(items.collect()),
+                room: None,
             })?;
         }
         if any {
@@ -119,11 +122,21 @@ impl Watch<'_> {
             if applied > 0 || ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.judge(tell)?;
+                self.ask_for_the_time()?;
             }
             if self.until.is_some_and(|until| self.durable.lsn() >= until) {
                 return Ok(Ended::Stopped);
             }
         }
+    }
+
+    /// Where a deadline should have passed by now, the server's clock decides: an idle server is asked for it.
+    fn ask_for_the_time(&mut self) -> Result<(), WatchError> {
+        let since = i64::try_from(self.heard.elapsed().as_micros()).unwrap_or(i64::MAX);
+        if self.judging.is_overdue(self.clock.saturating_add(since))? {
+            self.durable.ask();
+        }
+        Ok(())
     }
 
     fn judge(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<(), WatchError> {
@@ -132,6 +145,13 @@ impl Watch<'_> {
                 .as_ref()
                 .expect("it records until the end")
                 .seal();
+        }
+        let now = now_us();
+        for made in self.made.drain(..) {
+            let delay = u64::try_from(now - made).unwrap_or(0);
+            self.outside
+                .metrics
+                .verdict_after(Duration::from_micros(delay));
         }
         self.outside.metrics.judged(self.judging.judged());
         self.outside.health.judged(self.judging.judged());
@@ -153,11 +173,12 @@ impl Watch<'_> {
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<Option<Ended>, WatchError> {
         match input {
-            Input::Transactions(list, _room) => {
+            Input::Transactions(list, room) => {
                 self.heard = Instant::now();
+                let room = Arc::new(room);
                 for assembled in list {
                     *applied += assembled.changes;
-                    self.commit(assembled, tell)?;
+                    self.commit(assembled, &room, tell)?;
                 }
             }
             Input::Idle(end, time) => {
@@ -215,6 +236,7 @@ impl Watch<'_> {
     /// A slot that is gone or invalid while we stream is a gap; everything else ends the watch.
     fn failed(&mut self, error: FeedError) -> Result<Option<Ended>, WatchError> {
         let gone = match &error {
+            FeedError::Moved(reason) => return Ok(Some(Ended::Anew(reason.clone()))),
             FeedError::Postgres(error) => matches!(error.sqlstate(), Some("42704" | "55000")),
             _ => false,
         };
@@ -229,6 +251,7 @@ impl Watch<'_> {
     fn commit(
         &mut self,
         assembled: Assembled,
+        room: &Arc<Room>,
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
         let Assembled {
@@ -259,6 +282,7 @@ impl Watch<'_> {
             commit: self.head,
             meta,
             body,
+            room: Some(Arc::clone(room)),
         };
         let altered = self.judging.apply(&committed)?;
         altered
@@ -267,6 +291,7 @@ impl Watch<'_> {
         self.ends.push_back((self.head, end_lsn));
         self.passed = self.passed.max(end_lsn);
         self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
+        self.made.extend(committed.meta.time);
         self.outside.metrics.received(1, changes);
         let recorder = self.recorder.as_ref().expect("it records until the end");
         recorder.record(Arc::new(committed));
@@ -305,6 +330,9 @@ impl Watch<'_> {
             .incidents(&self.judging.incidents().counts()?);
         if let Some(altered) = &seen.altered {
             return Ok(Some(Ended::Anew(altered.clone())));
+        }
+        if let Some(shape) = &seen.shape {
+            setup::keep_shape(self.judging.incidents(), shape)?;
         }
         let lost = seen
             .slot
@@ -375,11 +403,15 @@ impl Watch<'_> {
     }
 }
 
+/// Now, in microseconds since the epoch.
+fn now_us() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
 /// How long ago an instant was, in seconds; it is given in microseconds since the epoch.
 fn seconds_since(time_us: i64) -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
-    Duration::from_micros(u64::try_from(now - time_us).unwrap_or(0)).as_secs_f64()
+    Duration::from_micros(u64::try_from(now_us() - time_us).unwrap_or(0)).as_secs_f64()
 }
 
 fn lsn_of(meta: &TransactionMeta) -> Lsn {

@@ -278,6 +278,7 @@ impl<'a> Rounds<'a> {
             commit: transaction.commit,
             meta: transaction.meta,
             body: Body::Held(items.collect()),
+            room: None,
         })?;
         Ok(())
     }

@@ -124,14 +124,14 @@ fn an_audit_is_silent_while_others_write_and_finds_what_no_write_explains() {
         })
     };
     silent(&place, &auditor, &written);
-    // Not published for the length of a transaction, so that no consumer of the log is told.
+    // Nothing is published for the length of a transaction, so that no consumer of the log is told.
     cluster.sql(
         "shop",
-        "begin; alter publication firstbad drop table accounts;
+        "begin; alter publication firstbad set (publish = '');
          update accounts set balance = 66.66, owner = 'canary' where id = 250;
          delete from accounts where id = 260;
          insert into accounts (id, owner, balance, note) values (999, 'canary', 1, 'new');
-         alter publication firstbad add table accounts; commit;",
+         alter publication firstbad set (publish = 'insert, update, delete, truncate'); commit;",
     );
     found(&place, &auditor);
     going.store(false, Ordering::Release);
@@ -246,5 +246,30 @@ fn without_a_watcher(place: &Place, cluster: &Cluster, url: &str) {
     place
         .run(&["audit", url, "--store", "nowhere"])
         .refused(&["there is no store"]);
+    // A byte that the disk lost.
+    let file = cluster.sql("shop", "select pg_relation_filepath('accounts')");
+    let file = cluster.directory().join("data").join(file.trim());
+    assert!(cluster.stop("fast", 60), "it stops");
+    let mut bytes = std::fs::read(&file).expect("the table's file");
+    let owner = b"owner 240";
+    let found: Vec<usize> = bytes
+        .windows(owner.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == owner).then_some(at))
+        .collect();
+    let &[at] = found.as_slice() else {
+        panic!("the row is there once: {found:?}")
+    };
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).expect("the table's file");
+    cluster.run();
+    let caught = audit(place, url, &["--catch-up", "--rules", "r.yaml"])
+        .exits(1)
+        .json();
+    assert_eq!(caught["differ"], 3, "{caught}");
+    let rows = tables(&caught)[0]["differences"].as_array().expect("rows");
+    let broken = rows.iter().find(|row| row["key"]["id"] == 240);
+    let broken = broken.expect("the row with the byte");
+    assert_eq!(broken["columns"], serde_json::json!(["owner"]), "{broken}");
     place.run(&["verify", "s"]).exits(0);
 }
