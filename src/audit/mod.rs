@@ -23,7 +23,7 @@ use crate::diff::{self, Change, Misfit, Request, Row, Side};
 use crate::incident::{IncidentError, Reading};
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::{
-    Access, Lsn, Moment, PostgresError, Progress, Session, Target, Visibility, Wanted,
+    Access, Lsn, Moment, PostgresError, Progress, Session, Target, Visibility, Wanted, slot,
 };
 use crate::schema::{Schema, Table, TableName};
 use crate::state::History;
@@ -182,6 +182,18 @@ pub fn audit(
     }
     let mut hidden: Vec<String> = reading.redacted()?.into_iter().collect();
     hidden.extend(settings.redact.iter().cloned());
+    let known = watch::recorded_from(&reading)?;
+    let found = runtime.block_on(system_id(&settings.target))?;
+    if known
+        .zip(found)
+        .is_some_and(|(known, found)| known != found)
+    {
+        return Err(AuditError::Request {
+            message: "the store was recorded from another server (its system identifier differs)"
+                .into(),
+            hint: "name the store of this server".into(),
+        });
+    }
     let mut audit = Audit {
         settings,
         runtime,
@@ -203,6 +215,11 @@ pub fn audit(
         out.push(audited);
     }
     Ok(out)
+}
+
+async fn system_id(target: &Target) -> Result<Option<String>, PostgresError> {
+    let session = Session::open(target, APPLICATION, Access::ReadOnly).await?;
+    slot::system_id(&session).await
 }
 
 fn not_watched() -> AuditError {
@@ -286,7 +303,7 @@ impl Audit<'_> {
         let read = self.runtime.block_on(self.read(table))?;
         self.until_recorded(read.mark)?;
         let mut tried = 0;
-        let (history, later) = loop {
+        let (history, last, later) = loop {
             match logged(self.settings, &self.schema, table, &read) {
                 Err(AuditError::Store(StoreError::Changing)) if tried < TRIES => tried += 1,
                 other => break other?,
@@ -304,12 +321,8 @@ impl Audit<'_> {
                 shaped.map_err(|(_, error)| contradiction(own, &error))?
             }
         };
-        let (seen, _) = history
-            .commits()
-            .next_back()
-            .map_or((history.first, None), |(at, meta)| (at, Some(meta)));
         let at = At {
-            commit: Some(seen),
+            commit: Some(last),
             meta: read.meta.clone(),
         };
         let rows = read.rows.only(&[read.place]);
@@ -483,13 +496,13 @@ fn without(table: &Table, passed_over: &[(String, &'static str)]) -> Table {
     }
 }
 
-/// What the log says that a reading must have found, and how many commits came later than that.
+/// What the log says that a reading must have found, the last commit that it saw, and how many came later than it.
 fn logged(
     settings: &Settings,
     schema: &Schema,
     table: usize,
     read: &Read,
-) -> Result<(History, u64), AuditError> {
+) -> Result<(History, Commit, u64), AuditError> {
     let store = Store::open(&settings.store)?;
     let ledger = store.ledger();
     let settled = read.meta.time.map(|time| time - SETTLED_US);
@@ -501,7 +514,7 @@ fn logged(
         .max(ledger.first);
     let mut history = store.table_at(table, settled)?;
     let seen = position(&read.meta);
-    let mut later = 0;
+    let (mut last, mut later) = (settled, 0);
     for stretch in ledger.segments.values().filter(|one| one.to > settled) {
         for transaction in store.transactions(stretch)? {
             if transaction.commit <= settled {
@@ -524,10 +537,11 @@ fn logged(
                 let done = history.change(at, change);
                 done.map_err(|error| contradiction(&schema.tables[table], &error))?;
             }
+            last = transaction.commit;
             history.commit(transaction.meta);
         }
     }
-    Ok((history, later))
+    Ok((history, last, later))
 }
 
 fn contradiction(table: &Table, error: &dyn std::error::Error) -> AuditError {

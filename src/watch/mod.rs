@@ -47,7 +47,7 @@ use recorder::{Policy, Recorder};
 use run::Watch;
 
 pub use feed::FeedError;
-pub use setup::confirmed;
+pub use setup::{confirmed, recorded_from};
 pub use recorder::RecordError;
 
 /// So many inputs may wait for the watcher.

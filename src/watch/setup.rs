@@ -402,6 +402,14 @@ pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchEr
     Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
 }
 
+/// The system identifier of the server that somebody watches or watched into a store.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn recorded_from(reading: &Reading) -> Result<Option<String>, IncidentError> {
+    reading.setting(SYSTEM)
+}
+
 /// How far the log is in a store, which somebody watches or watched: all that was committed before is recorded.
 ///
 /// # Errors

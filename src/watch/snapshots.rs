@@ -19,7 +19,7 @@ use crate::change::{Commit, TransactionMeta};
 use crate::incident::Incidents;
 use crate::judge::Live;
 use crate::postgres::assemble::{Body, Item};
-use crate::postgres::{Access, Backoff, Moment, PostgresError, Progress, Session, Target, Wanted};
+use crate::postgres::{Access, Backoff, Moment, Progress, Session, Target, Wanted, slot};
 use crate::schema::value::format_timestamp;
 use crate::schema::{Schema, TableName};
 use crate::state::{Fingerprint, History, Origin};
@@ -161,33 +161,16 @@ impl<'a> Rounds<'a> {
         progress: &(dyn Fn(Progress) + Sync),
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(Self, bool), WatchError> {
-        let moment = runtime.block_on(Moment::open(&settings.target, APPLICATION))?;
-        let (schema, reads) = watched(settings, &moment)?;
-        let source = runtime.block_on(source(settings))?;
-        let shown = settings.target.shown();
-        let mut writer = Writer::open(&settings.store, || {
-            Format::new(&shown, Kind::Snapshots, schema.clone(), false)
-        })?;
-        setup::of_kind(&writer, Kind::Snapshots)?;
-        let schema = writer.store().format().schema.clone();
-        fits(&schema, &of_now(&schema, &moment))?;
-        let incidents = Incidents::open(&settings.store, &source)?;
-        let is_new = writer.store().ledger().snapshots.is_empty();
-        if is_new {
-            let read = read(&moment, &schema, &reads, progress);
-            let first = runtime.block_on(read)?;
-            let meta = first.history.base.clone();
-            writer.add(&first.history, 0, meta)?;
-        }
-        drop(moment);
-        let (mut history, later) = setup::resumed(writer.store(), &incidents)?;
-        history.origin = Origin::DatedSnapshots;
-        for (at, (table, reads)) in schema.tables.iter().zip(&reads).enumerate() {
-            let columns = table.columns.iter().enumerate();
-            let unread = columns.filter(|(_, column)| !reads.contains(&column.name));
-            let unread: Vec<usize> = unread.map(|(at, _)| at).collect();
-            history.leave_out(at, &unread);
-        }
+        let begun = begin(settings, runtime, progress)?;
+        let Begun {
+            writer,
+            incidents,
+            history,
+            later,
+            schema,
+            reads,
+            is_new,
+        } = begun;
         let clock = history.now_at(history.head());
         let live = Live::begin(history, &settings.rules, settings.limits.clone());
         let mut live = live
@@ -306,6 +289,62 @@ impl<'a> Rounds<'a> {
     }
 }
 
+/// Where watching begins.
+struct Begun {
+    writer: Writer,
+    incidents: Incidents,
+    /// The state at the last position that was judged, without what no rule reads, and what was recorded after it.
+    history: History,
+    later: Vec<crate::change::Transaction>,
+    schema: Schema,
+    reads: Vec<BTreeSet<String>>,
+    is_new: bool,
+}
+
+/// Opens the store, and reads the first state where it is new.
+fn begin(
+    settings: &Settings,
+    runtime: &tokio::runtime::Runtime,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Begun, WatchError> {
+    let moment = runtime.block_on(Moment::open(&settings.target, APPLICATION))?;
+    let (now, reads) = watched(settings, &moment)?;
+    let source = runtime.block_on(source(settings))?;
+    let shown = settings.target.shown();
+    let mut writer = Writer::open(&settings.store, || {
+        Format::new(&shown, Kind::Snapshots, now.clone(), false)
+    })?;
+    setup::of_kind(&writer, Kind::Snapshots)?;
+    let schema = writer.store().format().schema.clone();
+    fits(&schema, &now)?;
+    let incidents = Incidents::open(&settings.store, &source)?;
+    let is_new = writer.store().ledger().snapshots.is_empty();
+    if is_new {
+        let read = read(&moment, &schema, &reads, progress);
+        let first = runtime.block_on(read)?;
+        let meta = first.history.base.clone();
+        writer.add(&first.history, 0, meta)?;
+    }
+    drop(moment);
+    let (mut history, later) = setup::resumed(writer.store(), &incidents)?;
+    history.origin = Origin::DatedSnapshots;
+    for (at, (table, reads)) in schema.tables.iter().zip(&reads).enumerate() {
+        let columns = table.columns.iter().enumerate();
+        let unread = columns.filter(|(_, column)| !reads.contains(&column.name));
+        let unread: Vec<usize> = unread.map(|(at, _)| at).collect();
+        history.leave_out(at, &unread);
+    }
+    Ok(Begun {
+        writer,
+        incidents,
+        history,
+        later,
+        schema,
+        reads,
+        is_new,
+    })
+}
+
 /// The tables that rules read, whole, and for each the columns that they read.
 fn watched(
     settings: &Settings,
@@ -340,18 +379,10 @@ fn of_now(schema: &Schema, moment: &Moment) -> Schema {
 /// Whose incidents these are: as in the other mode, the server's own number where the role may ask for it.
 async fn source(settings: &Settings) -> Result<String, WatchError> {
     let session = Session::open(&settings.target, APPLICATION, Access::ReadOnly).await?;
-    let ask = "select has_function_privilege('pg_catalog.pg_control_system()', 'execute'), current_database()::text";
-    let asked = async {
-        let row = session.client().query_one(ask, &[]).await?;
-        let (may, database): (bool, String) = (row.try_get(0)?, row.try_get(1)?);
-        if !may {
-            return Ok(settings.target.shown());
-        }
-        let ask = "select system_identifier::text from pg_catalog.pg_control_system()";
-        let system: String = session.client().query_one(ask, &[]).await?.try_get(0)?;
-        Ok::<String, tokio_postgres::Error>(format!("{system}/{database}"))
-    };
-    Ok(asked.await.map_err(PostgresError::from)?)
+    Ok(match slot::system_id(&session).await? {
+        Some(system) => format!("{system}/{}", settings.target.database()),
+        None => settings.target.shown(),
+    })
 }
 
 /// Reads the tables of a store as they are now.

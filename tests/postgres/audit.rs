@@ -272,4 +272,8 @@ fn without_a_watcher(place: &Place, cluster: &Cluster, url: &str) {
     let broken = broken.expect("the row with the byte");
     assert_eq!(broken["columns"], serde_json::json!(["owner"]), "{broken}");
     place.run(&["verify", "s"]).exits(0);
+    let other = Cluster::start();
+    place
+        .run(&["audit", &other.url("postgres"), "--store", "s"])
+        .refused(&["recorded from another server"]);
 }
