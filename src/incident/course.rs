@@ -123,11 +123,7 @@ impl<'a> Course<'a> {
     ) -> Result<(), Wrong> {
         self.judged = turns.judged.or(self.judged);
         let mut commits: BTreeMap<Commit, (Vec<&Healed>, Vec<&Began>)> = BTreeMap::new();
-        // Without a new commit it was the time that changed something: it counts from the last one on.
-        let is_clock = judged == until;
-        let new = |commit: Commit| {
-            commit <= until && (commit > judged || (is_clock && !self.facts.event))
-        };
+        let new = |commit: Commit| (turns.late || commit > judged) && commit <= until;
         for healed in turns.healed.iter().filter(|healed| new(healed.at)) {
             commits.entry(healed.at).or_default().0.push(healed);
         }

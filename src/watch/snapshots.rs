@@ -179,7 +179,8 @@ impl<'a> Rounds<'a> {
         // Every state is judged by all rules.
         live.rest(Duration::ZERO, 0);
         let metrics = Arc::clone(&outside.metrics);
-        let (mut judging, notices) = Judging::begin(live, incidents, clock, metrics)?;
+        let last_good = writer.store().ledger().first;
+        let (mut judging, notices) = Judging::begin(live, incidents, clock, last_good, metrics)?;
         judging.bound();
         let print = writer.store().ledger().snapshots.last_key_value();
         let head = writer.store().ledger().head();
