@@ -19,6 +19,7 @@
 //!                                            +-> diff                   (rows that differ between two states)
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
+//!                +---> doctor                   (what the server lacks to be watched)
 //!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
@@ -127,6 +128,9 @@ pub mod source;
 
 // Watches a database: every commit is recorded and judged, what is found becomes incidents.
 pub mod watch;
+
+// What a database lacks to be watched, what that would break, and the SQL that mends it.
+pub mod doctor;
 
 // Runs the examples inside rule files.
 pub mod case;

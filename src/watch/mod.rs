@@ -17,6 +17,7 @@ pub mod http;
 mod http_tests;
 mod judging;
 pub mod metrics;
+mod needs;
 mod recorder;
 mod setup;
 
@@ -41,6 +42,7 @@ use metrics::{Health, Metrics};
 use recorder::{Committed, Policy, Recorder, Said};
 
 pub use feed::FeedError;
+pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
 
 /// So many inputs may wait for the watcher.
@@ -123,7 +125,7 @@ pub enum WatchError {
     #[error("{0}")]
     Publication(String),
     /// We may not make one.
-    #[error("the role may not make publication {0}: let the tables' owner run sql/publication.sql")]
+    #[error("the role may not make publication {0}: let the tables' owner run sql/02-publication.sql")]
     NoPublication(String),
     /// Somebody else's slot.
     #[error(

@@ -3,21 +3,19 @@
 //! The order is what makes both meet at one position: the publication first, since a slot knows only what was published when it was
 //! made; then the slot, which exports the snapshot at which it begins; then the rows of that snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use super::feed::Durable;
+use super::needs::{Needs, needs};
 use super::{Settings, WatchError};
 use crate::change::{Commit, TransactionMeta};
 use crate::incident::Incidents;
-use crate::judge::{Judge, Limits, Options};
 use crate::postgres::catalog::{Identity, TableInfo};
 use crate::postgres::relations::{Relations, Watched, WatchedColumn};
 use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{
     Access, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
 };
-use crate::rule::Rule;
 use crate::schema::{DataType, Schema};
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Writer};
@@ -50,79 +48,6 @@ pub(super) struct Begun {
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
     pub(super) until: Option<Lsn>,
-}
-
-/// What a rule set needs of a database.
-pub(super) struct Needs {
-    /// Tables of the catalog, in its order.
-    pub(super) tables: Vec<usize>,
-    /// For each of them: columns that no rule reads, so that the state need not hold them; none for tables whose changes are read.
-    pub(super) unread: Vec<Vec<usize>>,
-}
-
-/// What rules read, by the catalog.
-///
-/// # Errors
-/// Every mistake in every rule.
-pub(super) fn needs(
-    catalog: &Catalog,
-    rules: &[Rule],
-    limits: &Limits,
-) -> Result<Needs, WatchError> {
-    let schema = catalog.schema();
-    let empty = History::new(schema.clone(), Origin::Changes, false);
-    let judge = Judge::new(Arc::new(empty), limits.clone()).map_err(WatchError::Engine)?;
-    let options = Options {
-        position: 0,
-        now_us: None,
-        sample: None,
-    };
-    let prepared = judge.prepare(rules, &options).map_err(WatchError::Rules)?;
-    let mut reads: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    let mut written: BTreeSet<usize> = BTreeSet::new();
-    for rule in &prepared {
-        // A rule about the schema reads nothing, and its table is watched all the same.
-        let subject = rule.rule.table.as_ref();
-        let subject = subject.and_then(|table| schema.table_index(&table.value));
-        reads.extend(
-            subject
-                .filter(|at| !reads.contains_key(at))
-                .map(|at| (at, BTreeSet::new())),
-        );
-        for (name, columns) in rule.reads() {
-            for (at, table) in schema.tables.iter().enumerate() {
-                let relation = name.split_once('.').map_or("", |(_, relation)| relation);
-                let relation = relation
-                    .split_once('(')
-                    .map_or(relation, |(table, _)| table);
-                let recorded = ["changes.", "writes.", "steps."]
-                    .iter()
-                    .any(|schema| name.starts_with(schema));
-                if recorded && relation == table.name.short() {
-                    written.insert(at);
-                    reads.entry(at).or_default();
-                } else if name == table.name.to_string() {
-                    let places = columns
-                        .iter()
-                        .filter_map(|column| table.column_index(column));
-                    reads.entry(at).or_default().extend(places);
-                }
-            }
-        }
-    }
-    let unread = |at: &usize| -> Vec<usize> {
-        let columns = 0..schema.tables[*at].columns.len();
-        match written.contains(at) {
-            true => Vec::new(),
-            false => columns
-                .filter(|column| !reads[at].contains(column))
-                .collect(),
-        }
-    };
-    Ok(Needs {
-        unread: reads.keys().map(unread).collect(),
-        tables: reads.keys().copied().collect(),
-    })
 }
 
 /// Refuses tables that cannot be followed, all of them at once.
@@ -213,6 +138,12 @@ pub(super) async fn begin(
     let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
     let server = slot::identify(&mut replication).await?;
     let until = settings.until_now.then_some(server.position);
+    // Types are to have the names that the snapshot's catalog gives them.
+    session
+        .client()
+        .batch_execute("set search_path = pg_catalog")
+        .await
+        .map_err(PostgresError::from)?;
     let catalog = Catalog::read(session.client()).await?;
     // Planning waits for a runtime of its own, which this thread may not do here.
     let needs = std::thread::scope(|scope| {

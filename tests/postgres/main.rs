@@ -3,6 +3,7 @@
 mod catchup;
 mod connect;
 mod decode;
+mod doctor;
 mod hostile;
 mod kills;
 mod live;
@@ -11,9 +12,11 @@ mod live;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod psql;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
+mod scripts;
 mod stand;
 mod wire;
 #[path = "../support/writes.rs"]
