@@ -202,8 +202,9 @@ pub(crate) fn examine(
     let mut findings = Vec::new();
     server::examine(&subject, &mut findings);
     server::slot(&subject, &mut findings);
-    publication::examine(&subject, &mut findings);
+    // Statements stand in an order in which they can be run: a table that cannot be published yet must not be.
     tables::examine(&subject, needs.is_some(), &mut findings);
+    publication::examine(&subject, &mut findings);
     server::not_seen(&subject, &mut findings);
     // The order of finding them is kept within a severity.
     findings.sort_by_key(|finding| finding.severity);

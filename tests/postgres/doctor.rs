@@ -10,8 +10,8 @@ use crate::{run, target};
 
 const RULES: &str = "
 rules:
-  - {id: total, table: orders, expression: {that: total >= 0}}
-  - {id: net, table: orders, expression: {that: net >= 0}}
+  - {id: total, table: orders, expression: total >= 0}
+  - {id: net, table: orders, expression: net >= 0}
   - {id: word, table: odd.loose, not_null: [word]}
   - {id: name, table: hidden, not_null: [name]}
   - {id: place, table: fast, not_null: [place]}

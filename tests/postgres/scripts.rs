@@ -8,6 +8,7 @@ use crate::psql::{file, url};
 
 const TABLES: &str = "
 create role owner login;
+create role app login;
 grant create on database shop to owner;
 create schema sales authorization owner;
 set role owner;
@@ -18,6 +19,8 @@ create table sales.events_1 partition of sales.events for values from ('2026-01-
 create table sales.events_2 partition of sales.events for values from ('2026-07-01') to ('2027-01-01');
 create table sales.secrets (id bigint primary key, word text);
 create table sales.loose (word text);
+grant usage on schema sales to app;
+grant all on all tables in schema sales to app;
 insert into sales.customers values (1, 'Ann');
 insert into sales.\"Orders\" values (1, 1, 'placed');
 insert into sales.events values (1, '2026-03-01', 'login');
@@ -128,8 +131,7 @@ fn a_context_reaches_the_incident(cluster: &Cluster) {
     // An application that may write, and was told of nothing but the function.
     cluster.sql(
         "shop",
-        "create role app login; grant usage on schema sales to app; grant all on all tables in schema sales to app;
-         set role app;
+        "set role app;
          begin;
          select firstbad.context('{\"service\": \"checkout\", \"version\": \"v1\"}');
          insert into sales.\"Orders\" values (7, 99, 'placed');
