@@ -134,7 +134,7 @@ impl Facts {
     }
 
     async fn ask_server(&mut self, client: &Client) -> Result<(), PostgresError> {
-        let sql = "select current_setting('server_version'), current_database()::text, current_user::text, pg_is_in_recovery(), \
+        let sql = "select split_part(current_setting('server_version'), ' ', 1), current_database()::text, current_user::text, pg_is_in_recovery(), \
                    r.rolsuper or r.rolreplication \
                      or exists (select from pg_roles m where m.rolname = 'rds_replication' and pg_has_role(m.oid, 'usage')), \
                    has_database_privilege(current_database(), 'create'), \

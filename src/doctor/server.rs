@@ -237,10 +237,10 @@ fn keeping(facts: &Facts) -> Option<Finding> {
             "unbounded-log",
             Severity::Note,
             "max_slot_wal_keep_size has no limit",
-            "while the watcher is away the server keeps log for it until its disk is full",
+            "while the watcher is away, or behind, the server keeps log for it until its disk is full",
         );
         let finding = set(facts, finding, "max_slot_wal_keep_size", "50GB", false);
-        let limit = "or let the watcher give up its slot: watch --drop-slot-above";
+        let limit = "a watcher that runs and is too far behind gives its slot up with --drop-slot-above";
         let hint = finding
             .hint
             .as_ref()

@@ -106,7 +106,7 @@ fn privileges(subject: &Subject<'_>, has_rules: bool, found: &mut Vec<Finding>) 
             )
             .stops_reading()
             .fix(format!("alter role {role} bypassrls;"))
-            .hint("or connect as the tables' owner"),
+            .hint("connect as the tables' owner, or let the role see all rows"),
         );
     }
 }
@@ -238,7 +238,7 @@ fn columns(subject: &Subject<'_>, at: usize, has_rules: bool, found: &mut Vec<Fi
             let readers = subject.readers(at, column);
             let who = match readers.is_empty() {
                 true => "rules that read it are".to_owned(),
-                false => format!("{} is", readers.join(", ")),
+                false => format!("{} {} is", if readers.len() == 1 { "rule" } else { "each of" }, readers.join(", ")),
             };
             found.push(
                 Finding::new(

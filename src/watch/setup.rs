@@ -138,12 +138,6 @@ pub(super) async fn begin(
     let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
     let server = slot::identify(&mut replication).await?;
     let until = settings.until_now.then_some(server.position);
-    // Types are to have the names that the snapshot's catalog gives them.
-    session
-        .client()
-        .batch_execute("set search_path = pg_catalog")
-        .await
-        .map_err(PostgresError::from)?;
     let catalog = Catalog::read(session.client()).await?;
     // Planning waits for a runtime of its own, which this thread may not do here.
     let needs = std::thread::scope(|scope| {

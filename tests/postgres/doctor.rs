@@ -110,7 +110,7 @@ fn its_statements_mend_what_it_finds() {
     let breaks = generated.expect("it is there")["breaks"]
         .as_str()
         .expect("a text");
-    assert!(breaks.starts_with("net is unknown"), "{breaks}");
+    assert!(breaks.starts_with("rule net is unknown"), "{breaks}");
 
     cluster.sql("shop", &fixes(&report, &[]));
     let report = examined(&place.run(&doctor).exits(0));
