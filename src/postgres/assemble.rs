@@ -123,7 +123,7 @@ pub struct Assembled {
     pub end_lsn: Lsn,
     /// What it did to watched tables.
     pub body: Body,
-    /// How many changes of watched tables it has: a truncate counts once a table. None means that only the position moves, unless the
+    /// How many changes of watched tables were sent: a truncate counts once a table. None means that only the position moves, unless the
     /// body tells of a table that is different.
     pub changes: u64,
     /// How many changes of rows of other tables were passed over.
@@ -305,6 +305,8 @@ impl Assembler {
                     })?;
                 }
                 self.room = emptied(held);
+                // All that was announced, and what could not be read.
+                self.relations = relations;
                 Body::Held(items)
             }
         };
@@ -367,9 +369,21 @@ pub(super) fn read<E: From<AssembleError>>(
         Message::Logical(logical) => take(Item::Mark(mark(&logical))),
         message => {
             let mut changes = Vec::with_capacity(1);
-            relations
-                .changes(&message, &mut changes)
-                .map_err(AssembleError::from)?;
+            while let Err(error) = relations.changes(&message, &mut changes) {
+                let Unreadable::Value {
+                    table_index,
+                    column_index,
+                    error,
+                    ..
+                } = error
+                else {
+                    return Err(AssembleError::from(error).into());
+                };
+                // Without the column, the change is read again: each time with one column less.
+                changes.clear();
+                let change = relations.give_up(table_index, column_index, &error);
+                take(Item::SchemaChanged(change))?;
+            }
             changes.into_iter().map(Item::Change).try_for_each(take)
         }
     }

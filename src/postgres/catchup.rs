@@ -24,7 +24,9 @@ use super::{Lsn, PostgresError, Session};
 mod tests;
 
 /// A good size of a piece, in messages.
-pub const BATCH_MESSAGES: u32 = 500_000;
+pub const BATCH_MESSAGES: u32 = 1_000_000;
+/// The oldest server whose plugin sends logical messages.
+const MESSAGES_SINCE: u32 = 140_000;
 /// With less than this to read, the stream is as fast.
 pub const NEAR_BYTES: u64 = 16 << 20;
 
@@ -99,9 +101,13 @@ impl<'c> Catchup<'c> {
     /// What the server says; that the slot is not there (SQLSTATE 42704) or somebody else reads it (55006), it says at the first
     /// message only.
     pub async fn next_batch(&self, upto_messages: u32) -> Result<Batch, PostgresError> {
+        let messages = match self.session.server_version_num() {
+            MESSAGES_SINCE.. => ", 'messages', 'true'",
+            _ => "",
+        };
         let sql = format!(
             "copy (select data from pg_logical_slot_peek_binary_changes({}, null, {}, 'proto_version', '1', \
-             'publication_names', {}, 'messages', 'true')) to stdout (format binary)",
+             'publication_names', {}{messages})) to stdout (format binary)",
             literal(&self.slot),
             // The function takes a signed number.
             upto_messages.clamp(1, i32::MAX.unsigned_abs()),

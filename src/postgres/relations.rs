@@ -65,10 +65,14 @@ pub enum Unreadable {
     /// A value that its column's type does not hold, or that cannot be represented.
     #[error("table {table}, column {column}: {error}")]
     Value {
-        /// The table.
+        /// The table's name.
         table: String,
-        /// The column.
+        /// Its index in the schema.
+        table_index: usize,
+        /// The column's name.
         column: String,
+        /// Its index in the table.
+        column_index: usize,
         /// Why, without the value.
         error: ValueError,
     },
@@ -96,10 +100,12 @@ struct Seen {
     relations: HashMap<u32, Option<Arc<Mapping>>>,
     /// What was last reported to be different, by the table's index in the schema.
     reported: HashMap<usize, SchemaChange>,
+    /// Columns with a value that cannot be represented, by the table's index: they are not read any more, and why.
+    given_up: HashMap<usize, Vec<(usize, String)>>,
 }
 
 /// How rows of the stream become images of a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Mapping {
     table: usize,
     columns: Vec<Slot>,
@@ -188,7 +194,9 @@ impl Relations {
                 .insert(relation.oid, None);
             return None;
         };
-        let (mapping, found) = self.watched.compare(watched, relation);
+        let given_up = self.seen.given_up.get(&watched.table);
+        let given_up = given_up.map_or(&[][..], Vec::as_slice);
+        let (mapping, found) = self.watched.compare(watched, relation, given_up);
         let seen = Arc::make_mut(&mut self.seen);
         let table = mapping.table;
         let mapping = Some(Arc::new(mapping));
@@ -206,6 +214,50 @@ impl Relations {
                 Some(found)
             }
         }
+    }
+
+    /// Reads a column no more from here on, because of a value in it that cannot be represented: an update to such a value would look
+    /// like one that leaves the column alone. What is not known is never wrong.
+    pub(super) fn give_up(
+        &mut self,
+        table: usize,
+        column: usize,
+        error: &ValueError,
+    ) -> SchemaChange {
+        let declared = &self.watched.schema.tables[table];
+        let why = format!(
+            "column {} has a value that cannot be represented: {error}",
+            declared.columns[column].name
+        );
+        let is_primary = declared.primary_key.contains(&column);
+        let seen = Arc::make_mut(&mut self.seen);
+        let given_up = seen.given_up.entry(table).or_default();
+        given_up.push((column, why.clone()));
+        for mapping in seen.relations.values_mut().flatten() {
+            if mapping.table == table {
+                let mapping = Arc::make_mut(mapping);
+                mapping.is_followed &= !is_primary;
+                let slots = mapping.columns.iter_mut();
+                let same = slots.filter(|slot| slot.to == Some(column));
+                same.for_each(|slot| slot.to = None);
+            }
+        }
+        let before = seen.reported.remove(&table);
+        let mut change = before.unwrap_or(SchemaChange {
+            table,
+            what: String::new(),
+            lost: Vec::new(),
+            is_followed: true,
+        });
+        if !change.what.is_empty() {
+            change.what.push_str("; ");
+        }
+        change.what.push_str(&why);
+        change.lost.push(column);
+        change.lost.sort_unstable();
+        change.is_followed &= !is_primary;
+        seen.reported.insert(table, change.clone());
+        change
     }
 
     /// Adds what an insert, update, delete or truncate says about watched tables; any other message says nothing about rows.
@@ -272,7 +324,12 @@ impl WatchedTables {
     }
 
     /// How to read the relation as the watched table, and what is different.
-    fn compare(&self, watched: &Watched, relation: &Relation<'_>) -> (Mapping, SchemaChange) {
+    fn compare(
+        &self,
+        watched: &Watched,
+        relation: &Relation<'_>,
+        given_up: &[(usize, String)],
+    ) -> (Mapping, SchemaChange) {
         let declared = &self.schema.tables[watched.table];
         let mut different = Vec::new();
         let name = TableName::new(relation.schema, relation.name);
@@ -281,35 +338,22 @@ impl WatchedTables {
         } else if relation.oid != watched.oid {
             different.push("it was dropped and made anew".to_owned());
         }
-        let mut columns = Vec::with_capacity(relation.columns.len());
+        let mut columns = self.slots(watched, relation, &mut different);
         let mut sent = vec![false; declared.columns.len()];
-        for column in &relation.columns {
-            let mut slot = Slot {
-                to: None,
-                in_identity: column.is_key,
-                in_primary_key: false,
-            };
-            if let Some(at) = declared.column_index(column.name) {
-                let expected = &watched.columns[at];
-                let in_primary_key = declared.primary_key.contains(&at);
-                let same = (expected.type_oid, expected.typmod) == (column.type_oid, column.typmod);
-                if same && expected.is_sent {
-                    sent[at] = true;
-                    slot.in_primary_key = in_primary_key;
-                    slot.to = (expected.is_read || in_primary_key).then_some(at);
-                } else if !same {
-                    different.push(format!("column {} has another type", column.name));
-                }
-            } else {
-                different.push(format!("column {} is new", column.name));
+        for slot in &mut columns {
+            if let Some(at) = slot.to {
+                sent[at] = !given_up.iter().any(|(column, _)| *column == at);
+                let is_wanted = watched.columns[at].is_read || slot.in_primary_key;
+                slot.to = slot.to.filter(|_| sent[at] && is_wanted);
             }
-            columns.push(slot);
         }
         let mut lost = Vec::new();
         for (at, column) in declared.columns.iter().enumerate() {
             if watched.columns[at].is_sent && !sent[at] {
                 lost.push(at);
-                if !relation.columns.iter().any(|c| c.name == column.name) {
+                if let Some((_, why)) = given_up.iter().find(|(column, _)| *column == at) {
+                    different.push(why.clone());
+                } else if !relation.columns.iter().any(|c| c.name == column.name) {
                     different.push(format!("column {} is gone", column.name));
                 }
             }
@@ -335,6 +379,38 @@ impl WatchedTables {
             is_followed,
         };
         (mapping, change)
+    }
+}
+
+impl WatchedTables {
+    /// The columns of the stream, each with the one that it is in the schema, if that is sent as it was.
+    fn slots(
+        &self,
+        watched: &Watched,
+        relation: &Relation<'_>,
+        different: &mut Vec<String>,
+    ) -> Vec<Slot> {
+        let declared = &self.schema.tables[watched.table];
+        let slots = relation.columns.iter().map(|column| {
+            let mut slot = Slot {
+                to: None,
+                in_identity: column.is_key,
+                in_primary_key: false,
+            };
+            let Some(at) = declared.column_index(column.name) else {
+                different.push(format!("column {} is new", column.name));
+                return slot;
+            };
+            let expected = &watched.columns[at];
+            if (expected.type_oid, expected.typmod) != (column.type_oid, column.typmod) {
+                different.push(format!("column {} has another type", column.name));
+            } else if expected.is_sent {
+                slot.in_primary_key = declared.primary_key.contains(&at);
+                slot.to = Some(at);
+            }
+            slot
+        });
+        slots.collect()
     }
 }
 
@@ -400,7 +476,7 @@ impl Reading<'_> {
             match value {
                 Value::Null => image.push((at, Cell::Null)),
                 Value::Unchanged => {}
-                Value::Text(bytes) => image.push((at, self.cell(column, bytes)?)),
+                Value::Text(bytes) => image.push((at, self.cell(at, bytes)?)),
                 Value::Binary(_) => {
                     return Err(self.malformed(column, "a binary value, where text was asked for"));
                 }
@@ -438,16 +514,21 @@ impl Reading<'_> {
         }
     }
 
-    fn cell(&self, column: &Column, bytes: &[u8]) -> Result<Cell, Unreadable> {
+    fn cell(&self, at: usize, bytes: &[u8]) -> Result<Cell, Unreadable> {
+        let column = &self.declared.columns[at];
         if let Some(cell) = quick(&column.data_type, bytes) {
             return Ok(cell);
         }
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(self.malformed(column, "a text that is not UTF-8"));
+        // A database without an encoding holds any bytes.
+        let read = match std::str::from_utf8(bytes) {
+            Ok(text) => parse_text(&column.data_type, text),
+            Err(_) => Err(ValueError::new(&column.data_type, "not UTF-8")),
         };
-        parse_text(&column.data_type, text).map_err(|error| Unreadable::Value {
+        read.map_err(|error| Unreadable::Value {
             table: self.declared.name.short(),
+            table_index: self.mapping.table,
             column: column.name.clone(),
+            column_index: at,
             error,
         })
     }

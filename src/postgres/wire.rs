@@ -48,7 +48,7 @@ impl Wire {
         kind: Kind,
     ) -> Result<Wire, PostgresError> {
         let mut last = None;
-        for host in target.hosts() {
+        'hosts: for host in target.hosts() {
             for mode in modes(target.ssl_mode(host)) {
                 let limit = target.connect_timeout();
                 let work = Wire::log_in(target, host, *mode, application, kind);
@@ -56,9 +56,12 @@ impl Wire {
                     Ok(wire) => return Ok(wire),
                     Err(error) => {
                         let goes_on = may_try_another(&error, *mode);
-                        last = Some(error);
+                        // Where neither way is allowed, the first says what is wrong, the second only that it is no way either.
+                        if !(is_barred(&error) && last.as_ref().is_some_and(is_barred)) {
+                            last = Some(error);
+                        }
                         if !goes_on {
-                            return Err(last.expect("it was just set"));
+                            break 'hosts;
                         }
                     }
                 }
@@ -364,9 +367,14 @@ fn may_try_another(error: &PostgresError, mode: SslMode) -> bool {
     match error {
         PostgresError::Tls { .. } => is_preferred,
         // `pg_hba.conf` may allow one of both ways only.
-        PostgresError::Server { sqlstate, .. } if sqlstate == "28000" => is_preferred,
+        error if is_barred(error) => is_preferred,
         error => error.is_transient(),
     }
+}
+
+/// Does `pg_hba.conf` let nobody in this way?
+fn is_barred(error: &PostgresError) -> bool {
+    error.sqlstate() == Some("28000")
 }
 
 #[cfg(test)]

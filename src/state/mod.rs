@@ -27,6 +27,7 @@ mod stored;
 mod touching;
 mod tree;
 mod versions;
+mod visible;
 mod writes;
 mod written;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 use super::recorder::Said;
-use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Limits, Mark};
+use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Limits};
 use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
 use crate::postgres::relations::Relations;
 use crate::postgres::{
@@ -34,7 +34,7 @@ pub(super) enum Input {
     /// Nothing is between the last transaction and this position; the server's clock there, in microseconds since the epoch.
     Idle(Lsn, i64),
     /// A logical message of ours outside of transactions.
-    Mark(Mark),
+    Mark,
     /// The connection is there.
     Connected { in_bulk: bool },
     /// The connection was lost, and will be made again.
@@ -282,10 +282,10 @@ impl Feed {
             match event {
                 Event::Data { bytes, .. } => {
                     match assembler.feed(&bytes)? {
-                        Some(Fed::Mark(mark)) => {
+                        Some(Fed::Mark(_)) => {
                             self.hand_over_streaming(&mut waiting, room, &mut stream)
                                 .await?;
-                            self.tell(Input::Mark(mark)).await;
+                            self.tell(Input::Mark).await;
                         }
                         fed => waiting.take(fed, &mut last),
                     }

@@ -16,8 +16,6 @@ const EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Seen {
     /// The slot; None where there is none any more.
     pub(super) slot: Option<SlotState>,
-    /// Where the server's log ends.
-    pub(super) end: Lsn,
     /// Bytes of log that the server keeps for the slot.
     pub(super) retained_bytes: u64,
     /// Bytes of log between its end and what is confirmed.
@@ -105,7 +103,6 @@ impl Guest {
         };
         *shape = Some(now);
         Ok(Seen {
-            end,
             retained_bytes: behind(state.as_ref().and_then(|state| state.restart_lsn)),
             lag_bytes: behind(state.as_ref().and_then(|state| state.confirmed_flush)),
             oldest_transaction_s: row.try_get(1)?,

@@ -1,4 +1,4 @@
-//! Which tables and columns of a database rules read.
+//! What rules need of a database, and whether its tables can be followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::WatchError;
 use crate::judge::{Judge, Limits, Options};
 use crate::postgres::Catalog;
+use crate::postgres::catalog::{Identity, TableInfo};
+use crate::postgres::relations::{Relations, Watched, WatchedColumn};
 use crate::rule::Rule;
+use crate::schema::{DataType, Schema};
 use crate::state::{History, Origin};
 
 /// What a rule set needs of a database.
@@ -123,4 +126,121 @@ fn of_rule(
         }
     }
     own
+}
+
+/// Refuses tables that cannot be followed, all of them at once.
+pub(super) fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchError> {
+    let mut wrong = Vec::new();
+    for &at in &needs.tables {
+        let (info, table) = (&catalog.tables[at], &catalog.schema().tables[at]);
+        let name = table.name.short();
+        let no_key = table.primary_key.is_empty();
+        let identities = info.leaves.iter().map(|leaf| &leaf.identity);
+        let identities: Vec<&Identity> = match info.partitioned {
+            true => identities.collect(),
+            false => vec![&info.identity],
+        };
+        let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
+        if info.unlogged {
+            wrong.push(format!(
+                "{name} is unlogged: its changes are not in the log"
+            ));
+        } else if no_key && !identities.iter().all(|one| matches!(one, Identity::Full)) {
+            wrong.push(format!(
+                "{name} has no primary key: published, its owner's UPDATEs and DELETEs would fail; give it one, or ALTER TABLE {name} REPLICA IDENTITY FULL"
+            ));
+        } else if is(|one| matches!(one, Identity::Nothing)) {
+            wrong.push(format!(
+                "{name} has REPLICA IDENTITY NOTHING: published, its owner's UPDATEs and DELETEs would fail; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            ));
+        } else if is(|one| matches!(one, Identity::Index { .. })) {
+            wrong.push(format!(
+                "{name} has another index than its primary key as REPLICA IDENTITY: changes do not name the row; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            ));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(WatchError::Tables(wrong)),
+    }
+}
+
+/// The tables of the catalog as the stream tells of them, for a schema of the same tables in the store.
+pub(super) fn relations(catalog: &Catalog, schema: &Schema) -> Relations {
+    let watched = schema.tables.iter().enumerate().filter_map(|(at, table)| {
+        let info: &TableInfo = catalog.table(&table.name)?;
+        let columns = table.columns.iter().map(|column| {
+            let own = info.columns.iter().find(|own| own.name == column.name);
+            WatchedColumn {
+                type_oid: own.map_or(0, |own| own.type_oid),
+                typmod: own.map_or(-1, |own| own.typmod),
+                is_sent: own.is_some_and(|own| !own.generated),
+                is_read: true,
+            }
+        });
+        Some(Watched {
+            table: at,
+            oid: info.oid,
+            columns: columns.collect(),
+        })
+    });
+    let watched: Vec<Watched> = watched.collect();
+    Relations::new(schema.clone(), watched)
+}
+
+/// Columns that the server does not send, by table of the schema: what they hold is known at the beginning only.
+pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
+    let of = |table: &crate::schema::Table| -> Vec<usize> {
+        let Some(info) = catalog.table(&table.name) else {
+            return Vec::new();
+        };
+        let generated = |name: &String| info.columns.iter().any(|c| c.name == *name && c.generated);
+        let columns = table.columns.iter().enumerate();
+        columns
+            .filter(|(_, column)| generated(&column.name))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    schema.tables.iter().map(of).collect()
+}
+
+/// Refuses tables that are no longer what the store holds. A column that came later is passed over.
+pub(super) fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
+    for table in &own.tables {
+        let name = table.name.short();
+        let Some(found) = now.table(&table.name) else {
+            return Err(WatchError::OtherTables(format!(
+                "the store has table {name}, which no rule reads any more or the database lacks"
+            )));
+        };
+        for column in &table.columns {
+            let same = |type_of: &DataType| *type_of == column.data_type;
+            if !found
+                .column(&column.name)
+                .is_some_and(|found| same(&found.data_type))
+            {
+                return Err(WatchError::OtherTables(format!(
+                    "column {} of {name} is no longer what the store holds",
+                    column.name
+                )));
+            }
+        }
+        let key = |table: &crate::schema::Table| table.primary_key_names();
+        if key(table) != key(found) {
+            return Err(WatchError::OtherTables(format!(
+                "the primary key of {name} is no longer what the store holds"
+            )));
+        }
+    }
+    match now
+        .tables
+        .iter()
+        .find(|table| own.table(&table.name).is_none())
+    {
+        None => Ok(()),
+        Some(table) => Err(WatchError::OtherTables(format!(
+            "a rule reads table {}, which the store does not hold",
+            table.name.short()
+        ))),
+    }
 }

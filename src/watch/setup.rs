@@ -3,20 +3,16 @@
 //! The order is what makes both meet at one position: the publication first, since a slot knows only what was published when it was
 //! made; then the slot, which exports the snapshot at which it begins; then the rows of that snapshot.
 
-use std::collections::BTreeSet;
-
 use super::feed::Durable;
-use super::needs::{Needs, needs};
+use super::needs::{Needs, fits, followable, needs, not_sent, relations};
+use super::publication::publish;
 use super::{Settings, WatchError};
 use crate::change::{Commit, TransactionMeta};
 use crate::incident::Incidents;
-use crate::postgres::catalog::{Identity, TableInfo};
-use crate::postgres::relations::{Relations, Watched, WatchedColumn};
+use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
-use crate::postgres::{
-    Access, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
-};
-use crate::schema::{DataType, Schema};
+use crate::postgres::{Access, Catalog, Lsn, Moment, Progress, Replication, Session, Wanted};
+use crate::schema::Schema;
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Writer};
 
@@ -48,82 +44,6 @@ pub(super) struct Begun {
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
     pub(super) until: Option<Lsn>,
-}
-
-/// Refuses tables that cannot be followed, all of them at once.
-fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchError> {
-    let mut wrong = Vec::new();
-    for &at in &needs.tables {
-        let (info, table) = (&catalog.tables[at], &catalog.schema().tables[at]);
-        let name = table.name.short();
-        let no_key = table.primary_key.is_empty();
-        let identities = info.leaves.iter().map(|leaf| &leaf.identity);
-        let identities: Vec<&Identity> = match info.partitioned {
-            true => identities.collect(),
-            false => vec![&info.identity],
-        };
-        let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
-        if info.unlogged {
-            wrong.push(format!(
-                "{name} is unlogged: its changes are not in the log"
-            ));
-        } else if no_key && !identities.iter().all(|one| matches!(one, Identity::Full)) {
-            wrong.push(format!(
-                "{name} has no primary key: published, its owner's UPDATEs and DELETEs would fail; give it one, or ALTER TABLE {name} REPLICA IDENTITY FULL"
-            ));
-        } else if is(|one| matches!(one, Identity::Nothing)) {
-            wrong.push(format!(
-                "{name} has REPLICA IDENTITY NOTHING: published, its owner's UPDATEs and DELETEs would fail; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
-            ));
-        } else if is(|one| matches!(one, Identity::Index { .. })) {
-            wrong.push(format!(
-                "{name} has another index than its primary key as REPLICA IDENTITY: changes do not name the row; ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
-            ));
-        }
-    }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(WatchError::Tables(wrong)),
-    }
-}
-
-/// The tables of the catalog as the stream tells of them, for a schema of the same tables in the store.
-fn relations(catalog: &Catalog, schema: &Schema) -> Relations {
-    let watched = schema.tables.iter().enumerate().filter_map(|(at, table)| {
-        let info: &TableInfo = catalog.table(&table.name)?;
-        let columns = table.columns.iter().map(|column| {
-            let own = info.columns.iter().find(|own| own.name == column.name);
-            WatchedColumn {
-                type_oid: own.map_or(0, |own| own.type_oid),
-                typmod: own.map_or(-1, |own| own.typmod),
-                is_sent: own.is_some_and(|own| !own.generated),
-                is_read: true,
-            }
-        });
-        Some(Watched {
-            table: at,
-            oid: info.oid,
-            columns: columns.collect(),
-        })
-    });
-    let watched: Vec<Watched> = watched.collect();
-    Relations::new(schema.clone(), watched)
-}
-
-/// Columns that the server does not send, by table of the schema: what they hold is known at the beginning only.
-pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
-    let of = |table: &crate::schema::Table| -> Vec<usize> {
-        let Some(info) = catalog.table(&table.name) else {
-            return Vec::new();
-        };
-        let generated = |name: &String| info.columns.iter().any(|c| c.name == *name && c.generated);
-        let columns = table.columns.iter().enumerate();
-        columns
-            .filter(|(_, column)| generated(&column.name))
-            .map(|(at, _)| at)
-            .collect()
-    };
-    schema.tables.iter().map(of).collect()
 }
 
 /// Begins, or goes on. `anew` says why the tables must be read again although the slot is there.
@@ -204,159 +124,6 @@ pub(super) async fn begin(
         gap,
         until,
     })
-}
-
-/// Refuses tables that are no longer what the store holds. A column that came later is passed over.
-fn fits(own: &Schema, now: &Schema) -> Result<(), WatchError> {
-    for table in &own.tables {
-        let name = table.name.short();
-        let Some(found) = now.table(&table.name) else {
-            return Err(WatchError::OtherTables(format!(
-                "the store has table {name}, which no rule reads any more or the database lacks"
-            )));
-        };
-        for column in &table.columns {
-            let same = |type_of: &DataType| *type_of == column.data_type;
-            if !found
-                .column(&column.name)
-                .is_some_and(|found| same(&found.data_type))
-            {
-                return Err(WatchError::OtherTables(format!(
-                    "column {} of {name} is no longer what the store holds",
-                    column.name
-                )));
-            }
-        }
-        let key = |table: &crate::schema::Table| table.primary_key_names();
-        if key(table) != key(found) {
-            return Err(WatchError::OtherTables(format!(
-                "the primary key of {name} is no longer what the store holds"
-            )));
-        }
-    }
-    match now
-        .tables
-        .iter()
-        .find(|table| own.table(&table.name).is_none())
-    {
-        None => Ok(()),
-        Some(table) => Err(WatchError::OtherTables(format!(
-            "a rule reads table {}, which the store does not hold",
-            table.name.short()
-        ))),
-    }
-}
-
-/// Sees to the publication: explicit tables, nothing hidden.
-async fn publish(
-    settings: &Settings,
-    session: &Session,
-    catalog: &Catalog,
-    needs: &Needs,
-    say: &mut dyn FnMut(&str),
-) -> Result<(), WatchError> {
-    let name = &settings.publication;
-    let rows = session
-        .client()
-        .query(
-            "select puballtables, pubinsert and pubupdate and pubdelete and pubtruncate, pubviaroot \
-             from pg_publication where pubname = $1",
-            &[name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    let wanted: Vec<slot::TableName<'_>> = needs
-        .tables
-        .iter()
-        .map(|&at| &catalog.tables[at].name)
-        .map(|name| slot::TableName {
-            schema: &name.schema,
-            name: &name.name,
-        })
-        .collect();
-    let Some(row) = rows.first() else {
-        say(&format!(
-            "publication {name} is made for {} tables",
-            wanted.len()
-        ));
-        return match slot::publish(session, name, &wanted).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.sqlstate() == Some("42501") => {
-                Err(WatchError::NoPublication(name.clone()))
-            }
-            Err(error) => Err(error.into()),
-        };
-    };
-    let flag = |at: usize| row.try_get::<_, bool>(at).map_err(PostgresError::from);
-    if !flag(1)? {
-        return Err(WatchError::Publication(format!(
-            "publication {name} does not publish all of insert, update, delete and truncate"
-        )));
-    }
-    let partitioned = needs
-        .tables
-        .iter()
-        .any(|&at| catalog.tables[at].partitioned);
-    if partitioned && !flag(2)? {
-        return Err(WatchError::Publication(format!(
-            "publication {name} tells of partitions, not of the tables that the rules read: ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
-        )));
-    }
-    hidden(session, name).await?;
-    if flag(0)? {
-        return Ok(());
-    }
-    let rows = session
-        .client()
-        .query(
-            "select schemaname::text, tablename::text from pg_publication_tables where pubname = $1",
-            &[name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    let mut there = BTreeSet::new();
-    for row in rows {
-        let read = |at: usize| row.try_get::<_, String>(at).map_err(PostgresError::from);
-        there.insert((read(0)?, read(1)?));
-    }
-    let missing: Vec<slot::TableName<'_>> = wanted
-        .into_iter()
-        .filter(|table| !there.contains(&(table.schema.to_owned(), table.name.to_owned())))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // A slot tells of what was published when the change was made, so a table that comes now is told from now on.
-    let names: Vec<&str> = missing.iter().map(|table| table.name).collect();
-    say(&format!("publication {name} gets {}", names.join(", ")));
-    Ok(slot::add_tables(session, name, &missing).await?)
-}
-
-/// Refuses a publication that hides rows or columns: a watchdog must know what it cannot see.
-async fn hidden(session: &Session, name: &str) -> Result<(), WatchError> {
-    if session.server_version_num() < 150_000 {
-        return Ok(());
-    }
-    let rows = session
-        .client()
-        .query(
-            "select c.relname::text from pg_publication_rel r join pg_publication p on p.oid = r.prpubid \
-             join pg_class c on c.oid = r.prrelid \
-             where p.pubname = $1 and (r.prqual is not null or r.prattrs is not null)",
-            &[&name],
-        )
-        .await
-        .map_err(PostgresError::from)?;
-    match rows.first() {
-        None => Ok(()),
-        Some(row) => {
-            let table: String = row.try_get(0).map_err(PostgresError::from)?;
-            Err(WatchError::Publication(format!(
-                "publication {name} hides rows or columns of {}: what is hidden cannot be watched",
-                crate::escape::terminal(&table)
-            )))
-        }
-    }
 }
 
 type Began = (

@@ -1,15 +1,15 @@
 //! Backlogs that are fetched in bulk, and transactions that are larger than the memory for them.
 
 use firstbad::change::{Cell, TransactionMeta};
-use firstbad::postgres::Lsn;
-use firstbad::postgres::assemble::{AssembleError, Assembler, Body, Fed, Item, Limits};
+use firstbad::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Item, Limits};
 use firstbad::postgres::catchup::Catchup;
+use firstbad::postgres::{Event, Lsn, Replication};
 
 use crate::postgres::Cluster;
 use crate::rng::Rng;
 use crate::stand::{NAME, Stand, items};
 use crate::writes::{SCHEMA, TABLES, transaction};
-use crate::{run, session};
+use crate::{run, session, target};
 
 /// How much memory this process has, in bytes.
 fn memory() -> u64 {
@@ -163,4 +163,67 @@ pub(crate) fn catching_up(cluster: &Cluster) {
         let said = batch.next().await.expect_err("no slot").to_string();
         assert!(said.contains("SQLSTATE 42704"), "{said}");
     });
+}
+
+/// A part is fetched in bulk, the rest is streamed from where that ended: together they are what one look gives.
+pub(crate) fn seam(cluster: &Cluster) {
+    let mut rng = Rng::new(13);
+    let stand = Stand::new(cluster, "seam", SCHEMA, &TABLES);
+    let script: String = (0..120).map(|_| transaction(&mut rng)).collect();
+    let slot = stand.slot();
+    stand.sql(&format!(
+        "select pg_copy_logical_replication_slot('{slot}', '{slot}_whole'); {script}"
+    ));
+    stand.sql("set synchronous_commit = on; select pg_logical_emit_message(true, 'firstbad-heartbeat', 'end') is null;");
+    let shown =
+        |found: &Assembled| format!("{:?} {} {:?}", found.meta, found.end_lsn, items(found));
+    let assembler = || {
+        let relations = stand.assembler.relations().clone();
+        Assembler::new(relations, Limits::new(stand.directory.path()))
+    };
+    let fetch = async |slot: &str, messages| {
+        let session = session(&stand.url()).await;
+        let catchup = Catchup::new(&session, slot, NAME).expect("a name");
+        let mut batch = catchup.next_batch(messages).await.expect("a batch");
+        let mut assembler = assembler();
+        let mut out = Vec::new();
+        let mut end = Lsn(0);
+        while let Some(message) = batch.next().await.expect("a message") {
+            if let Some(Fed::Transaction(found)) = assembler.feed(&message).expect("fed") {
+                end = found.end_lsn;
+                out.push(shown(&found));
+            }
+        }
+        catchup.advance(end).await.expect("the slot moves");
+        (out, end)
+    };
+    let (whole, last) = run(fetch(&format!("{slot}_whole"), 1_000_000));
+    let (mut parts, end) = run(fetch(&slot, 200));
+    assert!(parts.len() > 10 && parts.len() < whole.len() && end < last);
+    run(async {
+        let replication = Replication::open(&target(&stand.url()), "firstbad test").await;
+        let replication = replication.expect("a connection");
+        let mut stream = replication
+            .start(&slot, &[NAME], end)
+            .await
+            .expect("a stream");
+        let mut assembler = assembler();
+        let mut reached = end;
+        while reached < last {
+            let event = stream.next().await.expect("an event");
+            let Event::Data { bytes, .. } = event else {
+                continue;
+            };
+            if let Some(Fed::Transaction(found)) = assembler.feed(&bytes).expect("fed") {
+                reached = found.end_lsn;
+                stream.confirm(reached);
+                parts.push(shown(&found));
+            }
+        }
+        stream.stop(reached).await.expect("the stream ends");
+    });
+    assert_eq!(
+        parts, whole,
+        "nothing is lost, doubled or read in another way"
+    );
 }

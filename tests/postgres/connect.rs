@@ -248,6 +248,10 @@ async fn ways_of_asking(cluster: &Cluster) {
 
     let error = refused(who(&url("barred", "")).await);
     assert_eq!(error.sqlstate(), Some("28000"), "{error}");
+    assert!(
+        error.to_string().contains("SSL encryption"),
+        "the first of both ways is told: {error}"
+    );
     let replication = Replication::open(&url("ann", ""), "firstbad test").await;
     let mut replication = replication.unwrap_or_else(|error| panic!("{error}"));
     no_canary(&format!("{replication:?}"));

@@ -8,7 +8,7 @@ use firstbad::postgres::assemble::{Assembled, Fed, Item};
 use firstbad::postgres::pgoutput::{Message, Value, decode};
 use firstbad::postgres::relations::SchemaChange;
 
-use crate::catchup::{catching_up, large_transaction};
+use crate::catchup::{catching_up, large_transaction, seam};
 use crate::postgres::{Cluster, Setup};
 use crate::rng::Rng;
 use crate::stand::{SETTINGS, Stand, changes, items};
@@ -20,7 +20,7 @@ fn the_stream_is_followed() {
         settings: &["max_prepared_transactions=10"],
         ..Setup::default()
     });
-    let checks: [(&str, fn(&Cluster)); 11] = [
+    let checks: [(&str, fn(&Cluster)); 12] = [
         ("operations", operations),
         ("identities", identities),
         ("large values", large_values),
@@ -32,6 +32,7 @@ fn the_stream_is_followed() {
         ("texts", texts),
         ("a large transaction", large_transaction),
         ("catching up", catching_up),
+        ("the seam", seam),
     ];
     for (name, check) in checks {
         eprintln!("{name}");

@@ -7,6 +7,7 @@ mod doctor;
 mod hostile;
 mod kills;
 mod live;
+mod pgbench;
 #[path = "../cli/place.rs"]
 #[allow(dead_code, reason = "the tests of the command line use the rest")]
 mod place;

@@ -129,10 +129,11 @@ impl Cluster {
         let (data, seconds) = (self.data(), seconds.to_string());
         let arguments = ["-D", &data, "-m", mode, "-t", &seconds, "-w", "stop"];
         let (status, _) = self.try_server_program("pg_ctl", &arguments);
-        if status.success() {
-            self.is_running.store(false, Ordering::SeqCst);
-        }
-        status.success()
+        // A server that was asked before may have stopped just now.
+        let is_gone = || !Path::new(&data).join("postmaster.pid").exists();
+        let has_stopped = status.success() || is_gone();
+        self.is_running.store(!has_stopped, Ordering::SeqCst);
+        has_stopped
     }
 
     /// Where its sockets and files are.

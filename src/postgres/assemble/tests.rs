@@ -309,3 +309,43 @@ fn no_stream_is_too_strange() {
     }
     assert!(whole > 20 && failed > 20, "{whole} {failed}");
 }
+
+#[test]
+fn a_value_that_cannot_be_represented_stops_nothing() {
+    for limit in [0, 1 << 20] {
+        let (mut assembler, _directory) = assembler(limit);
+        let strange = insert(OID, &[text("x"), text("y")]);
+        let messages = |lsn| {
+            vec![
+                begin(lsn, 0, 1),
+                relation(OID, "orders", b'd', &COLUMNS),
+                order(1, "x"),
+                insert(OID, &[text("2"), Datum::Text(b"a\0b".to_vec())]),
+                order(3, "x"),
+                commit(lsn, lsn + 1),
+            ]
+        };
+        let found = transaction(feed(&mut assembler, &messages(1)).remove(0));
+        let kinds = |body: &Body| -> Vec<usize> {
+            let named = |item: &Item| match item {
+                Item::Change(change) => change.after.as_ref().map_or(0, Vec::len),
+                Item::SchemaChanged(change) => 10 + change.lost.len(),
+                Item::Mark(_) => 20,
+            };
+            items(body).iter().map(named).collect()
+        };
+        assert_eq!(kinds(&found.body), [2, 11, 1, 1], "{limit}");
+        if limit > 0 {
+            let found = transaction(feed(&mut assembler, &messages(5)).remove(0));
+            assert_eq!(kinds(&found.body), [1, 1, 1], "it is told once");
+            let mut messages = messages(9);
+            messages.insert(3, strange);
+            let found = transaction(feed(&mut assembler, &messages).remove(0));
+            assert_eq!(
+                kinds(&found.body),
+                [1, 12],
+                "without a key nothing is followed"
+            );
+        }
+    }
+}

@@ -36,7 +36,9 @@ pub(super) fn jobs(
             match is_binary(&column.data_type) {
                 true => name,
                 // As its output function prints it: some types have a cast to text that prints something else (an address its mask).
-                false => format!("case when {name} is distinct from null then format('%s', {name}) end"),
+                false => {
+                    format!("case when {name} is distinct from null then format('%s', {name}) end")
+                }
             }
         });
         let list = list.collect::<Vec<_>>().join(", ");

@@ -269,7 +269,7 @@ fn values_that_do_not_fit_are_named_without_the_value() {
     );
     let said = refused(&row("7", "1", Datum::Text(vec![b'c', 0xff])));
     assert!(
-        said.contains("table orders, column note: a text that is not UTF-8"),
+        said.contains("table orders, column note: not a valid text: not UTF-8"),
         "{said}"
     );
     let said = refused(&row("7", "1", Datum::Binary(vec![1])));
@@ -321,4 +321,46 @@ fn the_quick_way_reads_what_the_long_one_reads() {
             }
         }
     }
+}
+
+#[test]
+fn a_column_with_a_value_that_cannot_be_represented_is_given_up() {
+    let mut relations = orders();
+    let described = relation(OID, "orders", b'd', &COLUMNS);
+    announce(&mut relations, &described);
+    let strange = insert(OID, &row("7", "NaN", Datum::Null));
+    let Err(Unreadable::Value {
+        table_index,
+        column_index,
+        error,
+        ..
+    }) = changes(&relations, &strange)
+    else {
+        panic!("NaN is no decimal")
+    };
+    let change = relations.give_up(table_index, column_index, &error);
+    assert_eq!(
+        (change.table, &*change.lost, change.is_followed),
+        (0, &[1][..], true)
+    );
+    assert!(
+        change
+            .what
+            .starts_with("column total has a value that cannot"),
+        "{}",
+        change.what
+    );
+    let named = one(&relations, &strange).after.expect("a row");
+    assert_eq!(
+        named.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+        [0, 2, 3]
+    );
+    // It stays so when the table is described again, and that is not told again.
+    assert_eq!(announce(&mut relations, &described), None);
+    let named = one(&relations, &strange).after.expect("a row");
+    assert_eq!(named.len(), 3);
+    // Without its key, a table is not followed.
+    let change = relations.give_up(0, 0, &error);
+    assert!(!change.is_followed && change.lost == [0, 1]);
+    assert_eq!(relations.interest(OID), Interest::NotWatched);
 }

@@ -400,7 +400,7 @@ fn not_held(cluster: &Cluster) {
         ["?", "'2026-01-01 00:00:00'", "NULL", "NULL", "NULL"]
     );
     assert_eq!(column(5), ["?", "'{1}'", "NULL", "NULL", "NULL"]);
-    assert_eq!(column(6)[1], "?");
+    assert_eq!(column(6)[1].len(), 602);
     assert_eq!(column(7), ["'a'", "'b'", "'c'", "'d'", "'e'"]);
     let told = found.join("\n");
     assert!(
