@@ -240,7 +240,8 @@ fn keeping(facts: &Facts) -> Option<Finding> {
             "while the watcher is away, or behind, the server keeps log for it until its disk is full",
         );
         let finding = set(facts, finding, "max_slot_wal_keep_size", "50GB", false);
-        let limit = "a watcher that runs and is too far behind gives its slot up with --drop-slot-above";
+        let limit =
+            "a watcher that runs and is too far behind gives its slot up with --drop-slot-above";
         let hint = finding
             .hint
             .as_ref()

@@ -238,7 +238,15 @@ fn columns(subject: &Subject<'_>, at: usize, has_rules: bool, found: &mut Vec<Fi
             let readers = subject.readers(at, column);
             let who = match readers.is_empty() {
                 true => "rules that read it are".to_owned(),
-                false => format!("{} {} is", if readers.len() == 1 { "rule" } else { "each of" }, readers.join(", ")),
+                false => format!(
+                    "{} {} is",
+                    if readers.len() == 1 {
+                        "rule"
+                    } else {
+                        "each of"
+                    },
+                    readers.join(", ")
+                ),
             };
             found.push(
                 Finding::new(
