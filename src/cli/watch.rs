@@ -1,7 +1,7 @@
 //! `firstbad watch POSTGRES`: records and judges every commit, until it is stopped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -111,11 +111,13 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
     }
     let bar = output::waiting("connecting");
     let progress = |progress: Progress| live::show(&bar, progress);
-    let mut stopping = false;
+    // A watch that reads the tables anew is another one to stop.
+    let current: Arc<Mutex<Option<Stopper>>> = Arc::default();
     let mut ready = |stopper: Stopper| {
         bar.finish_and_clear();
-        if !std::mem::replace(&mut stopping, true) {
-            runtime.spawn(stop_on_signals(stopper));
+        let before = hold(&current).replace(stopper);
+        if before.is_none() {
+            runtime.spawn(stop_on_signals(Arc::clone(&current)));
         }
     };
     let mut tell = |told: Told<'_>| tell(&told, arguments.format);
@@ -182,7 +184,12 @@ fn serve(listen: Listen, outside: &Outside, runtime: &tokio::runtime::Runtime) -
     Ok(())
 }
 
-async fn stop_on_signals(stopper: Stopper) {
+/// What is held; who panicked with it left it whole.
+fn hold(current: &Mutex<Option<Stopper>>) -> MutexGuard<'_, Option<Stopper>> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn stop_on_signals(current: Arc<Mutex<Option<Stopper>>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
@@ -194,7 +201,12 @@ async fn stop_on_signals(stopper: Stopper) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    let _ = tokio::task::spawn_blocking(move || stopper.stop()).await;
+    let stopper = hold(&current).clone();
+    let stopped = tokio::task::spawn_blocking(move || stopper.is_some_and(|one| one.stop())).await;
+    if !matches!(stopped, Ok(true)) {
+        // It is about to begin anew, and nothing is lost.
+        std::process::exit(130);
+    }
     // Asked twice, it ends at once: what is not sealed comes again.
     tokio::select! {
         _ = interrupt.recv() => {}

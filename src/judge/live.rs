@@ -86,6 +86,8 @@ enum Road {
 struct Followed {
     rule: Rule,
     road: Road,
+    /// Why it can never be judged again, where that is so.
+    lost: Option<String>,
     /// The keys that are bad, by their form that sorts, and since when.
     open: HashMap<Box<[u8]>, Commit>,
     counted: Option<Instant>,
@@ -123,6 +125,7 @@ impl Live {
                 reason: "not judged yet".into(),
                 again: Instant::now(),
             },
+            lost: None,
             open: HashMap::new(),
             counted: None,
         };
@@ -186,6 +189,9 @@ impl Live {
     pub fn lose(&mut self, table: usize, columns: Option<&[usize]>, reason: &str) {
         let name = self.history().schema.tables[table].clone();
         for at in 0..self.rules.len() {
+            if self.rules[at].lost.is_some() {
+                continue;
+            }
             let Ok(prepared) = self.prepared(&self.rules[at].rule.clone()) else {
                 continue;
             };
@@ -208,10 +214,7 @@ impl Live {
                 *read == name.name.to_string() || relation == name.name.short()
             });
             if of_table.any(|(_, read)| columns.is_none() || read.iter().any(is_lost)) {
-                self.rules[at].road = Road::Unknown {
-                    reason: reason.to_owned(),
-                    again: Instant::now() + AGAIN_AFTER * 1000,
-                };
+                self.rules[at].give_up(reason);
             }
         }
         if let Some(columns) = columns {
@@ -325,7 +328,7 @@ impl Live {
         let Road::Unknown { again, .. } = self.rules[at].road else {
             return;
         };
-        if Instant::now() < again {
+        if Instant::now() < again || self.rules[at].lost.is_some() {
             return;
         }
         let rule = self.rules[at].rule.clone();
@@ -384,7 +387,7 @@ impl Live {
         }
         for (at, rule) in rules.iter().enumerate() {
             let waits = matches!(self.rules[at].road, Road::Whole { .. });
-            if waits && told.is_some() {
+            if (waits && told.is_some()) || self.rules[at].lost.is_some() {
                 continue;
             }
             self.rules[at].road = match self.road(rule, Summaries::OfWholeTables) {
@@ -430,10 +433,9 @@ impl Live {
         planned.expect("rules that fitted the tables fit them still");
         for followed in &mut self.rules {
             if followed.rule.check == Check::NoResurrection {
-                followed.road = Road::Unknown {
-                    reason: format!("what was deleted before #{head} is not kept in memory"),
-                    again: Instant::now() + AGAIN_AFTER * 1000,
-                };
+                followed.give_up(&format!(
+                    "what was deleted before #{head} is not kept in memory"
+                ));
             }
         }
         // What is bad at the head is told by the rules themselves: all of it is open already.
@@ -464,6 +466,15 @@ async fn advance(
 }
 
 impl Followed {
+    /// It is unknown from now on, whatever comes.
+    fn give_up(&mut self, reason: &str) {
+        self.lost.get_or_insert_with(|| reason.to_owned());
+        self.road = Road::Unknown {
+            reason: reason.to_owned(),
+            again: Instant::now() + AGAIN_AFTER,
+        };
+    }
+
     /// Takes in the intervals that changed.
     fn take(&mut self, spans: Vec<Span>, first: Commit, turn: &mut Turn) {
         let writes = self.rule.check.judges_writes();

@@ -170,6 +170,11 @@ impl Stream {
         self.confirmed
     }
 
+    /// Asks the server for a sign of life, which brings its clock; the next call of [`Stream::next`] sends it.
+    pub fn ask(&mut self) {
+        self.say(true);
+    }
+
     /// Tells the position now.
     ///
     /// # Errors

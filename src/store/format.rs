@@ -151,10 +151,19 @@ pub(super) fn object_path(hash: &str) -> String {
 
 /// The file of a table's changes in a segment: the table's number, and its name as far as it is harmless.
 pub(super) fn changes_file(number: usize, table: &Table) -> String {
+    format!("{}.parquet", changes_stem(number, table))
+}
+
+/// The file of a part of a table's changes, where one file would be too large.
+pub(super) fn changes_part(number: usize, table: &Table, part: u32) -> String {
+    format!("{}.{part:06}.parquet", changes_stem(number, table))
+}
+
+fn changes_stem(number: usize, table: &Table) -> String {
     let harmless = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let name: String = table.name.short().chars().map(harmless).collect();
     let name = &name[..name.len().min(NAME_BYTES_MAX)];
-    format!("{number}-{name}.parquet")
+    format!("{number}-{name}")
 }
 
 /// Where a file lies until it is sealed.

@@ -3,7 +3,7 @@
 //! `transactions.parquet` has a row a transaction: `commit`, `lsn`, `xid`, `time` (microseconds since the epoch), `context` (JSON),
 //! `snapshot`. A table's file has a row a change: `commit`, `ordinal`, `op` (0 insert, 1 update, 2 delete, 3 truncate), then the table's
 //! columns as `before_…`, and as `after_…`; a column `before` or `after` behind them marks the cells that the image does not name
-//! (see [`StoredRows::to_batch`]). Key columns have bloom filters.
+//! (see [`StoredRows::to_batch`]). Key columns have bloom filters. A transaction that is too large for memory has several files a table.
 
 use std::sync::Arc;
 

@@ -4,16 +4,18 @@
 //! here but what the recorder has sealed, and positions behind which nothing waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 
 use super::recorder::Said;
-use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Limits};
+use crate::change::Cell;
+use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Item, Limits};
 use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
 use crate::postgres::relations::Relations;
+use crate::postgres::slot::{self, Identity};
 use crate::postgres::{
     Access, Backoff, Event, Lsn, PostgresError, Replication, Session, Stream, Target,
 };
@@ -22,6 +24,9 @@ use crate::postgres::{
 const WAITING_BYTES: usize = 64 << 20;
 /// What a transaction counts at least, in bytes.
 const EACH_BYTES: usize = 1 << 10;
+/// What a change and a cell of it take at least.
+const EACH_CHANGE_BYTES: usize = 128;
+const EACH_CELL_BYTES: usize = size_of::<(usize, Cell)>();
 /// So many transactions are handed over together at most.
 const TOGETHER: usize = 512;
 /// A backlog of fewer bytes is not worth reading in bulk.
@@ -63,6 +68,9 @@ pub enum FeedError {
     /// A message that cannot be taken.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    /// The slot does not go on where we are.
+    #[error("{0}")]
+    Moved(String),
 }
 
 /// What both sides know: how far everything is on the disk.
@@ -70,7 +78,9 @@ pub enum FeedError {
 pub(super) struct Durable {
     lsn: AtomicU64,
     moved: Notify,
-    stopping: std::sync::atomic::AtomicBool,
+    stopping: AtomicBool,
+    /// The server's clock is wanted.
+    asked: AtomicBool,
 }
 
 impl Durable {
@@ -91,6 +101,17 @@ impl Durable {
         self.stopping.store(true, Ordering::Release);
         self.moved.notify_waiters();
         self.moved.notify_one();
+    }
+
+    /// Asks for the server's clock: it comes as an [`Input::Idle`] when nothing else is to come before.
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.moved.notify_waiters();
+        self.moved.notify_one();
+    }
+
+    fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -119,6 +140,8 @@ pub(super) struct Feed {
     pub(super) publication: String,
     /// The tables.
     pub(super) relations: Relations,
+    /// Who the server was when watching began.
+    pub(super) server: Identity,
     /// Where large transactions are kept for a while.
     pub(super) spill: std::path::PathBuf,
     /// Whether a backlog is read in bulk.
@@ -165,19 +188,39 @@ impl Feed {
     }
 
     async fn connected(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
+        let mut replication = Replication::open(&self.target, "firstbad watch").await?;
+        self.is_the_same(&mut replication).await?;
         if self.bulk {
             self.catch_up(room).await?;
         }
         if self.durable.is_stopping() {
             return Ok(());
         }
-        let replication = Replication::open(&self.target, "firstbad watch").await?;
         let from = self.durable.lsn();
         let stream = replication
             .start(&self.slot, &[&self.publication], from)
             .await?;
         self.tell(Input::Connected { in_bulk: false }).await;
         self.follow(stream, room).await
+    }
+
+    /// Refuses a slot that would pass over what was not seen: another server may answer now, or the slot may be another one.
+    async fn is_the_same(&self, replication: &mut Replication) -> Result<(), FeedError> {
+        let now = slot::identify(replication).await?;
+        if now.system_id != self.server.system_id || now.timeline != self.server.timeline {
+            return Err(FeedError::Moved(
+                "the server is another one, or on another timeline".into(),
+            ));
+        }
+        let session = Session::open(&self.target, "firstbad watch", Access::ReadOnly).await?;
+        let found = slot::slot_state(&session, &self.slot).await?;
+        match found.and_then(|found| found.confirmed_flush) {
+            Some(confirmed) if confirmed > self.durable.lsn() => Err(FeedError::Moved(
+                "the slot was moved on by somebody else, or made anew".into(),
+            )),
+            Some(_) => Ok(()),
+            None => Err(FeedError::Moved("the slot is gone".into())),
+        }
     }
 
     fn assembler(&self) -> Assembler {
@@ -253,6 +296,9 @@ impl Feed {
         let mut is_asked = false;
         loop {
             stream.confirm(durable.lsn());
+            if durable.take_asked() {
+                stream.ask();
+            }
             if durable.is_stopping() {
                 stream.stop(durable.lsn()).await?;
                 return Ok(());
@@ -338,6 +384,23 @@ async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> tokio::sync::OwnedSema
     permit.expect("nobody closes it")
 }
 
+/// About how many bytes of memory an item takes.
+fn size(item: &Item) -> usize {
+    let Item::Change(change) = item else {
+        return 256;
+    };
+    let text = |cell: &Cell| match cell {
+        Cell::Text(text) => text.len(),
+        Cell::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    };
+    let images = change.key.iter().chain(&change.before).chain(&change.after);
+    let cells = images.flatten();
+    cells.fold(EACH_CHANGE_BYTES, |all, (_, cell)| {
+        all + EACH_CELL_BYTES + text(cell)
+    })
+}
+
 /// Transactions that are handed over next.
 #[derive(Default)]
 struct Waiting {
@@ -351,7 +414,7 @@ impl Waiting {
             *last = Some(assembled.end_lsn);
             self.bytes += EACH_BYTES
                 + match &assembled.body {
-                    Body::Held(items) => items.len() * 256,
+                    Body::Held(items) => items.iter().map(size).sum(),
                     Body::Spilled(_) => 0,
                 };
             self.list.push(*assembled);

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::feed::{Durable, Input};
+use super::shape::Shape;
 use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{Access, Lsn, PostgresError, Session, Target};
 
@@ -22,8 +23,10 @@ pub(super) struct Seen {
     pub(super) lag_bytes: u64,
     /// How long the oldest transaction of the server has been open, in seconds: it holds the slot's log back, not we.
     pub(super) oldest_transaction_s: Option<f64>,
-    /// Partitions that came or went without a change in the stream, and publications that changed: in words.
+    /// What the stream does not tell and is other than before, in words.
     pub(super) altered: Option<String>,
+    /// What is to be kept of it, where it is new and alters nothing.
+    pub(super) shape: Option<String>,
 }
 
 /// Who looks.
@@ -36,24 +39,19 @@ pub(super) struct Guest {
     pub(super) publication: String,
     /// Oids of the watched tables.
     pub(super) tables: Vec<u32>,
+    /// What they were like when watching began.
+    pub(super) shape: Shape,
     /// Told when to end.
     pub(super) durable: Arc<Durable>,
     /// Who is told.
     pub(super) to: SyncSender<Input>,
 }
 
-/// What may change behind the stream's back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Shape {
-    partitions: Vec<(u32, u32)>,
-    published: Vec<String>,
-}
-
 impl Guest {
     /// Looks until the watcher ends. A connection that is lost is made again.
     pub(super) async fn run(self) {
         let mut session: Option<Session> = None;
-        let mut shape: Option<Shape> = None;
+        let mut shape = self.shape.clone();
         while !self.durable.is_stopping() {
             match self.look(&mut session, &mut shape).await {
                 Ok(seen) => {
@@ -76,7 +74,7 @@ impl Guest {
     async fn look(
         &self,
         session: &mut Option<Session>,
-        shape: &mut Option<Shape>,
+        shape: &mut Shape,
     ) -> Result<Seen, PostgresError> {
         if session.is_none() {
             let opened = Session::open(&self.target, "firstbad watch", Access::ReadOnly).await?;
@@ -96,83 +94,21 @@ impl Guest {
         let end: Option<String> = row.try_get(0)?;
         let end = end.and_then(|text| text.parse().ok()).unwrap_or(Lsn(0));
         let behind = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| end.0.saturating_sub(lsn.0));
-        let now = self.shape(session).await?;
-        let altered = match shape.as_ref() {
-            Some(before) => differs(session, before, &now).await?,
-            None => None,
+        let now = Shape::read(session, &self.publication, &self.tables).await?;
+        let is_new = now != *shape;
+        let altered = match is_new {
+            true => now.differs_from(shape, session).await?,
+            false => None,
         };
-        *shape = Some(now);
+        let kept = (is_new && altered.is_none()).then(|| now.text());
+        *shape = now;
         Ok(Seen {
             retained_bytes: behind(state.as_ref().and_then(|state| state.restart_lsn)),
             lag_bytes: behind(state.as_ref().and_then(|state| state.confirmed_flush)),
             oldest_transaction_s: row.try_get(1)?,
             altered,
+            shape: kept,
             slot: state,
         })
     }
-
-    async fn shape(&self, session: &Session) -> Result<Shape, PostgresError> {
-        let rows = session
-            .client()
-            .query(
-                "with recursive tree as (select unnest($1::oid[]) as oid, 0::oid as parent \
-                 union all select i.inhrelid, i.inhparent from pg_inherits i join tree t on i.inhparent = t.oid) \
-                 select oid, parent from tree where parent <> 0 order by 1, 2",
-                &[&self.tables],
-            )
-            .await?;
-        let mut partitions = Vec::new();
-        for row in rows {
-            partitions.push((row.try_get(0)?, row.try_get(1)?));
-        }
-        let rows = session
-            .client()
-            .query(
-                "select schemaname::text || '.' || tablename::text from pg_publication_tables where pubname = $1 order by 1",
-                &[&self.publication],
-            )
-            .await?;
-        let mut published = Vec::new();
-        for row in rows {
-            published.push(row.try_get(0)?);
-        }
-        Ok(Shape {
-            partitions,
-            published,
-        })
-    }
-}
-
-/// What is different in words, where the rows that are watched may be others now.
-async fn differs(
-    session: &Session,
-    before: &Shape,
-    now: &Shape,
-) -> Result<Option<String>, PostgresError> {
-    let gone = |table: &&String| !now.published.contains(table);
-    if let Some(gone) = before.published.iter().find(gone) {
-        let gone = crate::escape::terminal(gone);
-        return Ok(Some(format!("table {gone} is not published any more")));
-    }
-    let went = |pair: &&(u32, u32)| !now.partitions.contains(pair);
-    if before.partitions.iter().any(|pair| went(&pair)) {
-        return Ok(Some("a partition was detached or dropped".into()));
-    }
-    for (leaf, _) in now
-        .partitions
-        .iter()
-        .filter(|pair| !before.partitions.contains(pair))
-    {
-        // A partition that is made empty hides nothing: what comes into it is told.
-        let name = "select format('select exists (select from only %s)', $1::oid::regclass)";
-        let query: String = session
-            .client()
-            .query_one(name, &[leaf])
-            .await?
-            .try_get(0)?;
-        if session.client().query_one(&query, &[]).await?.try_get(0)? {
-            return Ok(Some("a partition with rows was attached".into()));
-        }
-    }
-    Ok(None)
 }

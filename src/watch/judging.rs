@@ -280,6 +280,12 @@ impl Judging {
         Ok(self.incidents.tick(now_us)?)
     }
 
+    /// Whether some deadline lies before this instant.
+    pub(super) fn is_overdue(&self, now_us: i64) -> Result<bool, WatchError> {
+        let next = self.incidents.next_deadline()?;
+        Ok(next.is_some_and(|at| at < now_us))
+    }
+
     fn know(&mut self) -> Result<(), WatchError> {
         let verdicts = self.incidents.verdicts()?.into_iter();
         let violated = verdicts.filter(|rule| rule.verdict == "violated");

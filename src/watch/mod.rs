@@ -22,6 +22,7 @@ mod publication;
 mod recorder;
 mod run;
 mod setup;
+mod shape;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -105,6 +106,11 @@ pub enum WatchError {
     /// The engine, or a thread.
     #[error("cannot set up the engine: {0}")]
     Engine(#[source] std::io::Error),
+    /// A server that cannot decode.
+    #[error(
+        "the server is a standby, which can be watched from PostgreSQL 16 on only: name the primary"
+    )]
+    Standby,
     /// Rules that do not fit the database.
     #[error("the rules do not fit the database")]
     Rules(Vec<Diagnostic>),
@@ -177,8 +183,10 @@ pub struct Stopper(SyncSender<Input>);
 
 impl Stopper {
     /// Asks the watch to end: what was received is recorded and judged before.
-    pub fn stop(&self) {
-        let _ = self.0.send(Input::Stop);
+    ///
+    /// False where it has ended already.
+    pub fn stop(&self) -> bool {
+        self.0.send(Input::Stop).is_ok()
     }
 }
 
@@ -231,6 +239,7 @@ fn once(
         .map_err(WatchError::Rules)?
         .map_err(WatchError::Engine)?;
     let oids = begun.relations.oids();
+    let server = begun.server;
     let (judging, notices) =
         Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
     let (to, inputs) = sync_channel(WAITING);
@@ -285,6 +294,7 @@ fn once(
         slot: settings.slot.clone(),
         publication: settings.publication.clone(),
         relations: begun.relations,
+        server,
         spill: settings.store.clone(),
         bulk: settings.bulk,
         durable: Arc::clone(&durable),
@@ -295,10 +305,11 @@ fn once(
         slot: settings.slot.clone(),
         publication: settings.publication.clone(),
         tables: oids,
+        shape: begun.shape,
         durable: Arc::clone(&durable),
         to,
     };
-    let feed = runtime.spawn(feed.run());
+    let mut feed = runtime.spawn(feed.run());
     let guest = runtime.spawn(guest.run());
     let ended = watch.run(tell);
     let finished = watch.finish(tell);
@@ -306,7 +317,8 @@ fn once(
     // Whoever waits to hand something over finds nobody there.
     drop(watch);
     let ending = async {
-        let _ = tokio::time::timeout(Duration::from_secs(6), feed).await;
+        let _ = tokio::time::timeout(Duration::from_secs(6), &mut feed).await;
+        feed.abort();
         guest.abort();
     };
     runtime.block_on(ending);

@@ -141,7 +141,15 @@ pub(super) fn followable(catalog: &Catalog, needs: &Needs) -> Result<(), WatchEr
             false => vec![&info.identity],
         };
         let is = |wanted: fn(&Identity) -> bool| identities.iter().any(|one| wanted(one));
-        if info.unlogged {
+        if info.row_security {
+            wrong.push(format!(
+                "row security hides rows of {name} from our role: let it bypass row security"
+            ));
+        } else if !info.readable {
+            wrong.push(format!(
+                "our role may not read all of {name}: GRANT SELECT ON {name} TO it"
+            ));
+        } else if info.unlogged {
             wrong.push(format!(
                 "{name} is unlogged: its changes are not in the log"
             ));

@@ -6,14 +6,14 @@ use super::needs::Needs;
 use super::{Settings, WatchError};
 use crate::postgres::{Catalog, PostgresError, Session, slot};
 
-/// Sees to the publication: explicit tables, nothing hidden.
+/// Sees to the publication: explicit tables, nothing hidden. Says in words what was not published before.
 pub(super) async fn publish(
     settings: &Settings,
     session: &Session,
     catalog: &Catalog,
     needs: &Needs,
     say: &mut dyn FnMut(&str),
-) -> Result<(), WatchError> {
+) -> Result<Option<String>, WatchError> {
     let name = &settings.publication;
     let rows = session
         .client()
@@ -39,7 +39,7 @@ pub(super) async fn publish(
             wanted.len()
         ));
         return match slot::publish(session, name, &wanted).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Some(format!("publication {name} was gone"))),
             Err(error) if error.sqlstate() == Some("42501") => {
                 Err(WatchError::NoPublication(name.clone()))
             }
@@ -63,7 +63,7 @@ pub(super) async fn publish(
     }
     hidden(session, name).await?;
     if flag(0)? {
-        return Ok(());
+        return Ok(None);
     }
     let rows = session
         .client()
@@ -83,12 +83,19 @@ pub(super) async fn publish(
         .filter(|table| !there.contains(&(table.schema.to_owned(), table.name.to_owned())))
         .collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     // A slot tells of what was published when the change was made, so a table that comes now is told from now on.
     let names: Vec<&str> = missing.iter().map(|table| table.name).collect();
     say(&format!("publication {name} gets {}", names.join(", ")));
-    Ok(slot::add_tables(session, name, &missing).await?)
+    let names = names.join(", ");
+    match slot::add_tables(session, name, &missing).await {
+        Ok(()) => Ok(Some(format!("publication {name} lacked {names}"))),
+        Err(error) if error.sqlstate() == Some("42501") => {
+            Err(WatchError::NoPublication(name.clone()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Refuses a publication that hides rows or columns: a watchdog must know what it cannot see.

@@ -8,10 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::change::{Change, Commit, TransactionMeta};
+use super::feed::Room;
+use crate::postgres::spill::Spill;
 use crate::postgres::assemble::{AssembleError, Body, Item};
 use crate::schema::Schema;
 use crate::state::{History, Origin};
-use crate::store::{Retention, Sealing, StoreError, Writer};
+use crate::store::{LargeError, Retention, Sealing, StoreError, Writer};
 
 /// How many transactions may wait to be recorded.
 const WAITING: usize = 4096;
@@ -19,7 +21,6 @@ const WAITING: usize = 4096;
 const MERGE_EVERY: u64 = 64;
 
 /// A committed transaction with its number.
-#[derive(Debug)]
 pub(super) struct Committed {
     /// Its number.
     pub(super) commit: Commit,
@@ -27,6 +28,9 @@ pub(super) struct Committed {
     pub(super) meta: TransactionMeta,
     /// What it did.
     pub(super) body: Body,
+    /// The room that it takes until it is recorded.
+    #[allow(dead_code, reason = "held for its drop")]
+    pub(super) room: Option<Arc<Room>>,
 }
 
 /// When what was committed is sealed.
@@ -138,6 +142,8 @@ struct Work {
     bytes: u64,
     since: Option<Instant>,
     segments: u64,
+    /// A transaction was recorded that was too large for memory.
+    large: bool,
 }
 
 /// A part of a history after a commit.
@@ -158,6 +164,7 @@ impl Work {
             bytes: 0,
             since: None,
             segments: 0,
+            large: false,
         }
     }
 
@@ -168,6 +175,10 @@ impl Work {
             });
             match orders.recv_timeout(left) {
                 Ok(Order::Record(committed)) => {
+                    if let Body::Spilled(spill) = &committed.body {
+                        self.take_large(&committed, spill, say)?;
+                        continue;
+                    }
                     self.take(&committed)?;
                     let full = self.changes >= self.policy.sealing.changes_max
                         || self.bytes >= self.policy.sealing.bytes_max;
@@ -212,17 +223,57 @@ impl Work {
             return Ok(());
         }
         let recorded = self.writer.append(&self.part, self.policy.sealing)?;
+        self.sealed(head, recorded.segments, say)
+    }
+
+    /// Records a transaction that does not fit into memory, as a segment of its own.
+    fn take_large(
+        &mut self,
+        committed: &Committed,
+        spill: &Spill,
+        say: &dyn Fn(Said),
+    ) -> Result<(), RecordError> {
+        self.seal(say)?;
+        self.large = true;
+        let schema = &self.schema;
+        let mut large = self.writer.large(committed.meta.clone());
+        spill.for_each(|item| {
+            let Item::Change(change) = item else {
+                return Ok(());
+            };
+            large
+                .change(&change, size(&change))
+                .map_err(|error| match error {
+                    LargeError::Store(error) => RecordError::Store(error),
+                    LargeError::Contradiction(error) => {
+                        let table = schema.tables[change.table].name.short();
+                        RecordError::Contradiction(committed.commit, table, error.to_string())
+                    }
+                })
+        })?;
+        let recorded = large.seal()?;
+        self.sealed(committed.commit, recorded.segments, say)
+    }
+
+    /// Goes on after a commit that is sealed.
+    fn sealed(
+        &mut self,
+        head: Commit,
+        segments: u64,
+        say: &dyn Fn(Said),
+    ) -> Result<(), RecordError> {
         self.part = part(&self.schema, head);
         (self.changes, self.bytes) = (0, 0);
         say(Said::Sealed(head));
-        self.segments += recorded.segments;
+        self.segments += segments;
         if self.segments >= MERGE_EVERY {
             self.segments = 0;
             self.writer.merge(self.policy.sealing)?;
             self.retain()?;
         }
         let every = self.policy.sealing.snapshot_every;
-        if every > 0 && self.writer.changes_since_snapshot() >= every {
+        // A snapshot is made in memory, which what came would perhaps not fit into.
+        if every > 0 && !self.large && self.writer.changes_since_snapshot() >= every {
             self.writer.snapshot_the_head()?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::feed::{Durable, FeedError, Input};
+use super::feed::{Durable, FeedError, Input, Room};
 use super::guest::Seen;
 use super::judging::Judging;
 use super::recorder::{Committed, Recorder, Said};
@@ -70,6 +70,7 @@ impl Watch<'_> {
                 commit: transaction.commit,
                 meta: transaction.meta,
                 body: Body::Held(items.collect()),
+                room: None,
             })?;
         }
         if any {
@@ -161,11 +162,21 @@ impl Watch<'_> {
             if applied > 0 || ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.judge(tell)?;
+                self.ask_for_the_time()?;
             }
             if self.until.is_some_and(|until| self.durable.lsn() >= until) {
                 return Ok(Ended::Stopped);
             }
         }
+    }
+
+    /// Where a deadline should have passed by now, the server's clock decides: an idle server is asked for it.
+    fn ask_for_the_time(&mut self) -> Result<(), WatchError> {
+        let since = i64::try_from(self.heard.elapsed().as_micros()).unwrap_or(i64::MAX);
+        if self.judging.is_overdue(self.clock.saturating_add(since))? {
+            self.durable.ask();
+        }
+        Ok(())
     }
 
     fn judge(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<(), WatchError> {
@@ -202,11 +213,12 @@ impl Watch<'_> {
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<Option<Ended>, WatchError> {
         match input {
-            Input::Transactions(list, _room) => {
+            Input::Transactions(list, room) => {
                 self.heard = Instant::now();
+                let room = Arc::new(room);
                 for assembled in list {
                     *applied += assembled.changes;
-                    self.commit(assembled, tell)?;
+                    self.commit(assembled, &room, tell)?;
                 }
             }
             Input::Idle(end, time) => {
@@ -264,6 +276,7 @@ impl Watch<'_> {
     /// A slot that is gone or invalid while we stream is a gap; everything else ends the watch.
     fn failed(&mut self, error: FeedError) -> Result<Option<Ended>, WatchError> {
         let gone = match &error {
+            FeedError::Moved(reason) => return Ok(Some(Ended::Anew(reason.clone()))),
             FeedError::Postgres(error) => matches!(error.sqlstate(), Some("42704" | "55000")),
             _ => false,
         };
@@ -278,6 +291,7 @@ impl Watch<'_> {
     fn commit(
         &mut self,
         assembled: Assembled,
+        room: &Arc<Room>,
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
         let Assembled {
@@ -308,6 +322,7 @@ impl Watch<'_> {
             commit: self.head,
             meta,
             body,
+            room: Some(Arc::clone(room)),
         };
         let altered = self.judging.apply(&committed)?;
         altered
@@ -355,6 +370,9 @@ impl Watch<'_> {
             .incidents(&self.judging.incidents().counts()?);
         if let Some(altered) = &seen.altered {
             return Ok(Some(Ended::Anew(altered.clone())));
+        }
+        if let Some(shape) = &seen.shape {
+            setup::keep_shape(self.judging.incidents(), shape)?;
         }
         let lost = seen
             .slot

@@ -3,15 +3,18 @@
 //! The order is what makes both meet at one position: the publication first, since a slot knows only what was published when it was
 //! made; then the slot, which exports the snapshot at which it begins; then the rows of that snapshot.
 
+use std::time::{Duration, Instant};
+
 use super::feed::Durable;
 use super::needs::{Needs, fits, followable, needs, not_sent, relations};
 use super::publication::publish;
+use super::shape::Shape;
 use super::{Settings, WatchError};
 use crate::change::{Commit, TransactionMeta};
 use crate::incident::Incidents;
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
-use crate::postgres::{Access, Catalog, Lsn, Moment, Progress, Replication, Session, Wanted};
+use crate::postgres::{Access, Backoff, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted};
 use crate::schema::Schema;
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Writer};
@@ -22,9 +25,15 @@ const SYSTEM: &str = "watch.system_id";
 const TIMELINE: &str = "watch.timeline";
 const SLOT: &str = "watch.slot";
 const CONFIRMED: &str = "watch.confirmed";
+const SHAPE: &str = "watch.shape";
 /// A beginning that was not finished: its slot may be there and is ours.
 const BEGINNING: &str = "beginning";
 const RUNNING: &str = "running";
+
+/// The oldest server whose standbys decode.
+const STANDBY_SINCE: u32 = 160_000;
+/// So long a slot may be in use after its stream is over.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where watching begins.
 pub(super) struct Begun {
@@ -40,6 +49,10 @@ pub(super) struct Begun {
     pub(super) last: Lsn,
     /// How the stream becomes changes.
     pub(super) relations: Relations,
+    /// Who the server is.
+    pub(super) server: slot::Identity,
+    /// What the stream does not tell of the tables.
+    pub(super) shape: Shape,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
@@ -55,6 +68,7 @@ pub(super) async fn begin(
     say: &mut dyn FnMut(&str),
 ) -> Result<Begun, WatchError> {
     let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
+    is_primary(&session).await?;
     let mut replication = Replication::open(&settings.target, "firstbad watch").await?;
     let server = slot::identify(&mut replication).await?;
     let until = settings.until_now.then_some(server.position);
@@ -96,13 +110,21 @@ pub(super) async fn begin(
         incidents,
         progress,
     };
-    publish(settings, &session, &catalog, &needs, say).await?;
+    let added = publish(settings, &session, &catalog, &needs, say).await?;
     let is_new = start.writer.store().ledger().snapshots.is_empty();
-    let begun = match is_new {
-        true => start.anew(durable).await,
-        false => start.again(anew, durable, say).await,
+    let oids: Vec<u32> = needs.tables.iter().map(|&at| catalog.tables[at].oid).collect();
+    let shape = Shape::read(&session, &settings.publication, &oids).await?;
+    let (mut history, later, gap) = match is_new {
+        true => start.anew(durable).await?,
+        false => {
+            let anew = match anew.or(added) {
+                Some(anew) => Some(anew),
+                None => start.altered(&shape).await?,
+            };
+            start.again(anew, durable, say).await?
+        }
     };
-    let (mut history, later, gap) = begun?;
+    keep_shape(&mut start.incidents, &shape.text())?;
     for (at, (unread, lost)) in needs
         .unread
         .iter()
@@ -118,6 +140,8 @@ pub(super) async fn begin(
         history,
         later,
         relations: relations(&catalog, &schema),
+        server: start.server,
+        shape,
         writer: start.writer,
         incidents: start.incidents,
         last,
@@ -144,7 +168,27 @@ struct Start<'a> {
     progress: &'a (dyn Fn(Progress) + Sync),
 }
 
+/// Refuses a server that cannot decode its log.
+async fn is_primary(session: &Session) -> Result<(), WatchError> {
+    let asked = session.client().query_one("select pg_is_in_recovery()", &[]);
+    let row = asked.await.map_err(PostgresError::from)?;
+    let standby: bool = row.try_get(0).map_err(PostgresError::from)?;
+    match standby && session.server_version_num() < STANDBY_SINCE {
+        true => Err(WatchError::Standby),
+        false => Ok(()),
+    }
+}
+
 impl Start<'_> {
+    /// What the stream did not tell of the tables since the last time, in words.
+    async fn altered(&self, now: &Shape) -> Result<Option<String>, WatchError> {
+        let before = self.incidents.setting(SHAPE)?;
+        match before.and_then(|text| Shape::parse(&text)) {
+            Some(before) => Ok(now.differs_from(&before, self.session).await?),
+            None => Ok(None),
+        }
+    }
+
     /// The first time: a slot, and the state at which it begins.
     async fn anew(&mut self, durable: &Durable) -> Result<Began, WatchError> {
         let there = slot::slot_state(self.session, &self.settings.slot).await?;
@@ -169,8 +213,14 @@ impl Start<'_> {
     /// Makes the slot and reads the state at which it begins.
     async fn state_at_a_new_slot(&mut self) -> Result<(History, Lsn), WatchError> {
         let created = slot::create_slot(&mut self.replication, &self.settings.slot, false).await?;
-        let history = self.state_at(&created.snapshot, created.consistent).await?;
-        Ok((history, created.consistent))
+        match self.state_at(&created.snapshot, created.consistent).await {
+            Ok(history) => Ok((history, created.consistent)),
+            Err(error) => {
+                // The server would keep its log for nobody. Where that fails as well, the next start finds the slot.
+                let _ = slot::drop_slot(self.session, &self.settings.slot).await;
+                Err(error)
+            }
+        }
     }
 
     /// Reads the watched tables at an exported snapshot, which begins after everything before a position of the log.
@@ -274,11 +324,8 @@ impl Start<'_> {
         durable: &Durable,
         reason: String,
     ) -> Result<Began, WatchError> {
-        if let Some(found) = found {
-            if found.active_pid.is_some() {
-                return Err(WatchError::SlotIsThere(self.settings.slot.clone()));
-            }
-            slot::drop_slot(self.session, &self.settings.slot).await?;
+        if found.is_some() {
+            drop_when_free(self.session, &self.settings.slot).await?;
         }
         let (state, consistent) = self.state_at_a_new_slot().await?;
         let meta = state.base.clone();
@@ -296,7 +343,31 @@ impl Start<'_> {
 /// Drops the slot: the server has to keep nothing for us any more.
 pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
     let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
-    Ok(slot::drop_slot(&session, &settings.slot).await?)
+    drop_when_free(&session, &settings.slot).await
+}
+
+/// Drops a slot as soon as nobody streams it: the server may not have noticed yet that its last stream is over.
+async fn drop_when_free(session: &Session, name: &str) -> Result<(), WatchError> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let begun = Instant::now();
+    loop {
+        match slot::drop_slot(session, name).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.sqlstate() == Some("42704") => return Ok(()),
+            Err(error) if error.sqlstate() == Some("55006") => {
+                if begun.elapsed() > FREE_WITHIN {
+                    return Err(WatchError::SlotIsThere(name.to_owned()));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
+/// Keeps what the stream does not tell of the tables.
+pub(super) fn keep_shape(incidents: &mut Incidents, shape: &str) -> Result<(), WatchError> {
+    Ok(incidents.set_setting(SHAPE, shape)?)
 }
 
 /// Keeps word of how far the slot may be confirmed, before it is.
