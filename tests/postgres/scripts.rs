@@ -54,6 +54,7 @@ fn what_the_scripts_make_is_enough_to_watch_and_is_taken_away_again() {
     each_can_be_run_twice(&cluster);
     the_role_may_do_no_more(&cluster);
     a_context_reaches_the_incident(&cluster);
+    a_column_that_came_later_is_passed_over(&cluster);
     what_is_not_named_any_more_is_taken_back(&cluster);
     nothing_of_others_is_taken_away(&cluster);
 
@@ -164,6 +165,40 @@ fn a_context_reaches_the_incident(cluster: &Cluster) {
                  do $$ begin begin perform firstbad.context('[1]'); exception when invalid_parameter_value then return; end;
                  raise exception 'a list was taken'; end $$";
     cluster.sql("shop", wrong.split_once("$$;").expect("two statements").1);
+}
+
+/// Also where the watcher was away meanwhile, and the column is one that nobody reads.
+fn a_column_that_came_later_is_passed_over(cluster: &Cluster) {
+    let place = Place::new().with("rules.yaml", RULES);
+    let url = url(cluster, "firstbad_watch", "shop");
+    let watch = [
+        "watch",
+        &url,
+        "--slot",
+        "later",
+        "--store",
+        "store",
+        "--rules",
+        "rules.yaml",
+        "--until-now",
+    ];
+    place.run(&watch).exits(0);
+    let added =
+        "alter table sales.\"Orders\" add column note text default 'x', add column code int";
+    cluster.sql("shop", added);
+    cluster.sql(
+        "shop",
+        "insert into sales.\"Orders\" values (8, 98, 'placed', 'y', 1)",
+    );
+    place.run(&watch).exits(0);
+    let listed = place
+        .run(&["incident", "list", "--store", "store"])
+        .exits(0);
+    listed.says(&["I-2", "order-of-nobody"]);
+    cluster.sql(
+        "shop",
+        "select pg_drop_replication_slot('later'); alter table sales.\"Orders\" drop column note, drop column code",
+    );
 }
 
 fn what_is_not_named_any_more_is_taken_back(cluster: &Cluster) {
