@@ -237,7 +237,7 @@ fn not_published(subject: &Subject<'_>, publication: &Publication, found: &mut V
             "not-published",
             Severity::Note,
             message,
-            "nothing: the watcher adds what its rules read when it begins",
+            "the watcher adds what its rules read when it starts; for one that has a history of these tables, that is a gap",
         ),
         false => Finding::new(
             "not-published",
