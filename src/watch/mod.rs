@@ -48,6 +48,7 @@ use run::Watch;
 
 pub use feed::FeedError;
 pub use setup::{confirmed, recorded_from};
+pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
 
 /// So many inputs may wait for the watcher.
@@ -128,7 +129,7 @@ pub enum WatchError {
     #[error("{0}")]
     Publication(String),
     /// We may not make one.
-    #[error("the role may not make publication {0}: let the tables' owner run sql/publication.sql")]
+    #[error("the role may not make publication {0}: let the tables' owner run sql/02-publication.sql")]
     NoPublication(String),
     /// Somebody else's slot.
     #[error(

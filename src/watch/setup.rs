@@ -132,14 +132,20 @@ pub(super) async fn begin(
         }
     };
     keep_shape(&mut start.incidents, &shape.text())?;
-    for (at, (unread, lost)) in needs
-        .unread
+    for (table, (unread, lost)) in schema
+        .tables
         .iter()
-        .zip(not_sent(&catalog, &schema))
-        .enumerate()
+        .zip(needs.unread.iter().zip(not_sent(&catalog, &schema)))
     {
-        history.leave_out(at, unread);
-        history.leave_out(at, &lost);
+        // The store may lack a column that came later, and have others in another order.
+        let Some(at) = history.schema.table_index(&table.name) else {
+            continue;
+        };
+        let names = unread.iter().chain(&lost);
+        let names = names.map(|&column| &table.columns[column].name);
+        let own = &history.schema.tables[at];
+        let places: Vec<usize> = names.filter_map(|name| own.column_index(name)).collect();
+        history.leave_out(at, &places);
     }
     let last = last_lsn(&start.writer);
     let schema = start.writer.store().format().schema.clone();

@@ -4,6 +4,7 @@ mod audit;
 mod catchup;
 mod connect;
 mod decode;
+mod doctor;
 mod hostile;
 mod kills;
 mod live;
@@ -13,10 +14,12 @@ mod pgbench;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod psql;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
 mod snapshots;
+mod scripts;
 mod stand;
 mod watcher;
 mod wire;
