@@ -115,7 +115,9 @@ impl Large<'_> {
         let metas = encode_transactions(&[(self.commit, &self.meta)]).map_err(|error| {
             StoreError::io("encode", &directory)(std::io::Error::other(error.to_string()))
         })?;
-        let staged = self.writer.stage(&format!("{directory}/{TRANSACTIONS}"), &metas)?;
+        let staged = self
+            .writer
+            .stage(&format!("{directory}/{TRANSACTIONS}"), &metas)?;
         self.staged.push(staged);
         let changes = u64::try_from(self.changes).unwrap_or(u64::MAX);
         let bytes = self.staged.iter().map(|staged| staged.sealed.bytes).sum();

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::change::{Change, Commit, TransactionMeta};
 use super::feed::Room;
-use crate::postgres::spill::Spill;
+use crate::change::{Change, Commit, TransactionMeta};
 use crate::postgres::assemble::{AssembleError, Body, Item};
+use crate::postgres::spill::Spill;
 use crate::schema::Schema;
 use crate::state::{History, Origin};
 use crate::store::{LargeError, Retention, Sealing, StoreError, Writer};

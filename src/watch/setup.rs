@@ -14,7 +14,9 @@ use crate::change::{Commit, TransactionMeta};
 use crate::incident::Incidents;
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
-use crate::postgres::{Access, Backoff, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted};
+use crate::postgres::{
+    Access, Backoff, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
+};
 use crate::schema::Schema;
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Writer};
@@ -112,7 +114,11 @@ pub(super) async fn begin(
     };
     let added = publish(settings, &session, &catalog, &needs, say).await?;
     let is_new = start.writer.store().ledger().snapshots.is_empty();
-    let oids: Vec<u32> = needs.tables.iter().map(|&at| catalog.tables[at].oid).collect();
+    let oids: Vec<u32> = needs
+        .tables
+        .iter()
+        .map(|&at| catalog.tables[at].oid)
+        .collect();
     let shape = Shape::read(&session, &settings.publication, &oids).await?;
     let (mut history, later, gap) = match is_new {
         true => start.anew(durable).await?,
@@ -170,7 +176,9 @@ struct Start<'a> {
 
 /// Refuses a server that cannot decode its log.
 async fn is_primary(session: &Session) -> Result<(), WatchError> {
-    let asked = session.client().query_one("select pg_is_in_recovery()", &[]);
+    let asked = session
+        .client()
+        .query_one("select pg_is_in_recovery()", &[]);
     let row = asked.await.map_err(PostgresError::from)?;
     let standby: bool = row.try_get(0).map_err(PostgresError::from)?;
     match standby && session.server_version_num() < STANDBY_SINCE {

@@ -96,13 +96,21 @@ impl Shape {
         }
         for (table, name, number) in &before.columns {
             let same = |column: &&(u32, String, i16)| column.0 == *table && column.1 == *name;
-            if self.columns.iter().find(same).is_some_and(|now| now.2 != *number) {
+            if self
+                .columns
+                .iter()
+                .find(same)
+                .is_some_and(|now| now.2 != *number)
+            {
                 let name = terminal(name);
                 return Ok(Some(format!("a column {name} was dropped and made anew")));
             }
         }
         let of = |shape: &Shape, leaf: u32, parent: u32| {
-            let found = shape.partitions.iter().find(|one| (one.0, one.1) == (leaf, parent));
+            let found = shape
+                .partitions
+                .iter()
+                .find(|one| (one.0, one.1) == (leaf, parent));
             found.map(|one| one.2)
         };
         let went = |one: &&(u32, u32, u32)| of(self, one.0, one.1).is_none();

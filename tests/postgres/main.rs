@@ -3,6 +3,7 @@
 mod catchup;
 mod connect;
 mod decode;
+mod guest;
 mod hostile;
 mod kills;
 mod live;
