@@ -266,6 +266,7 @@ fn once(
         ends: VecDeque::new(),
         passed: Lsn(0),
         until: begun.until,
+        anew: begun.anew,
         behind: false,
         warned: false,
         held: false,

@@ -55,6 +55,8 @@ pub(super) struct Begun {
     pub(super) server: slot::Identity,
     /// What the stream does not tell of the tables.
     pub(super) shape: Shape,
+    /// The tables must be read anew behind this position, and why: something happened to them that the stream does not tell.
+    pub(super) anew: Option<(Lsn, String)>,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
@@ -120,17 +122,24 @@ pub(super) async fn begin(
         .map(|&at| catalog.tables[at].oid)
         .collect();
     let shape = Shape::read(&session, &settings.publication, &oids).await?;
+    let mut altered = None;
     let (mut history, later, gap) = match is_new {
         true => start.anew(durable).await?,
         false => {
-            let anew = match anew.or(added) {
-                Some(anew) => Some(anew),
+            altered = match added {
+                Some(added) => Some(added),
                 None => start.altered(&shape).await?,
             };
-            start.again(anew, durable, say).await?
+            let begun = start.again(anew, durable, say).await?;
+            // Over a gap, everything was read anew.
+            altered = altered.filter(|_| begun.2.is_none());
+            begun
         }
     };
-    keep_shape(&mut start.incidents, &shape.text())?;
+    if altered.is_none() {
+        keep_shape(&mut start.incidents, &shape.text())?;
+    }
+    let anew = altered.map(|reason| (start.server.position, reason));
     for (at, (unread, lost)) in needs
         .unread
         .iter()
@@ -148,6 +157,7 @@ pub(super) async fn begin(
         relations: relations(&catalog, &schema),
         server: start.server,
         shape,
+        anew,
         writer: start.writer,
         incidents: start.incidents,
         last,
@@ -339,12 +349,12 @@ impl Start<'_> {
         let meta = state.base.clone();
         let from = self.writer.store().ledger().head() + 1;
         let to = self.writer.leap_over(&state, meta)?;
-        self.incidents.gap(from, to, &reason)?;
+        self.incidents.unseen(from, to, &reason)?;
         self.remember(consistent)?;
         durable.reach(consistent);
-        let mut history = self.writer.store().history_of(to..=to)?.from_the_head();
-        history.origin = Origin::Changes;
-        Ok((history, Vec::new(), Some((from, to, reason))))
+        // What differs is judged like a commit whose writes nobody saw.
+        let (history, later, _) = self.resume()?;
+        Ok((history, later, Some((from, to, reason))))
     }
 }
 

@@ -124,9 +124,18 @@ impl Guest {
     #[track_caller]
     pub(crate) fn is_true(&self) {
         self.place.run(&["verify", "store"]).exits(0);
-        self.place
-            .run(&["diff", "store", &self.url(), "--exit-code"])
-            .exits(0);
+        let tables = self.sql("select distinct tablename from pg_publication_tables");
+        for table in tables.lines() {
+            let diff = [
+                "diff",
+                "store",
+                &self.url(),
+                "--exit-code",
+                "--table",
+                table,
+            ];
+            self.place.run(&diff).exits(0);
+        }
     }
 
     pub(crate) fn slots(&self) -> String {

@@ -176,12 +176,10 @@ fn an_interrupt_before_the_first_state_is_there_does_no_harm() {
     guest.sql("create publication firstbad for table orders, other");
     crate::run(async {
         let holder = crate::session(&guest.url()).await;
-        let lock = "begin; lock table orders in access exclusive mode";
-        holder
-            .client()
-            .batch_execute(lock)
-            .await
-            .expect("it can be locked");
+        // A slot begins when the transactions that are open have ended.
+        let open = "begin; insert into elsewhere values (1, 'x')";
+        let opened = holder.client().batch_execute(open).await;
+        opened.expect("it can be written");
         let watcher = guest.start(&["--until-now"]);
         guest.until("select exists (select from pg_replication_slots)");
         watcher.interrupt();

@@ -130,6 +130,7 @@ fn a_budget_warns_and_drops_the_slot_where_that_is_asked() {
     let mut watcher = guest.start(&["--lag-warn", "1KiB", "--no-bulk"]);
     watcher.says("bytes of log behind");
     watcher.stop();
+    guest.seen_all();
     guest.is_true();
     guest.sql("insert into elsewhere select i, repeat('x', 200) from generate_series(1, 20000) i");
     let (code, said) = guest.start(&["--drop-slot-above", "1MiB"]).ended();

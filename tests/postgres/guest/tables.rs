@@ -56,6 +56,24 @@ rules:
 ";
 
 #[test]
+fn a_truncated_root_was_not_only_appended_to() {
+    let rules = "rules:\n  - {id: kept, table: orders, append_only: true}\n";
+    let guest = Guest::new(PARTITIONED, rules);
+    guest.seen();
+    guest.sql("alter table orders detach partition orders_2");
+    guest.seen();
+    assert_eq!(
+        guest.verdict("kept").0,
+        "held",
+        "nobody is blamed for what was not seen"
+    );
+    guest.sql("truncate orders");
+    guest.seen();
+    assert_eq!(guest.verdict("kept").0, "violated");
+    guest.is_true();
+}
+
+#[test]
 fn what_happens_in_partitions_is_told_of_the_root() {
     let guest = Guest::new(PARTITIONED, PARTITIONED_RULES);
     guest.seen();
@@ -73,7 +91,8 @@ fn what_happens_in_partitions_is_told_of_the_root() {
     guest.seen_all();
     guest.is_true();
     guest.sql("truncate orders; insert into orders values (1, 1, 'paid')");
-    guest.seen_all();
+    // It looks as if each partition had been truncated by itself, which is not told.
+    guest.seen();
     assert_eq!(guest.verdict("status").0, "held");
     guest.is_true();
 }
@@ -150,7 +169,9 @@ fn rules_that_read_a_column_that_changed_are_unknown_and_others_go_on() {
         });
         let reason = guest.verdict("status").1;
         assert!(reason.contains(why), "{reason}");
-        assert_eq!(guest.verdict("other").0, "violated");
+        super::until("the other rule goes on", || {
+            guest.verdict("other").0 == "violated"
+        });
         watcher.stop();
         let (code, said) = guest.watch(&[]);
         assert!(code == 2, "{code}: {said}");
