@@ -9,6 +9,7 @@ use super::record::{Shape, last_time, now};
 use super::{Outcome, exit, inputs, output};
 use crate::config::Config;
 use crate::escape::terminal;
+use crate::incident::Reading;
 use crate::report::{counted, sized, table};
 use crate::schema::value::format_timestamp;
 use crate::store::verify::Verified;
@@ -41,6 +42,8 @@ struct Status {
     /// Whether others than the owner may read or write its directory; None where that is not known.
     open_to: Option<(bool, bool)>,
     now: i64,
+    /// Incidents that are not closed; None where nothing is watched.
+    incidents: Option<usize>,
 }
 
 pub(super) fn run(arguments: &StatusArgs, config: &Config) -> Outcome {
@@ -60,12 +63,19 @@ pub(super) fn run(arguments: &StatusArgs, config: &Config) -> Outcome {
         open_to: open_to(&directory),
         now: now(),
         store,
+        incidents: open_incidents(&directory),
     };
     match arguments.format {
         Shape::Text => output::print(&status.text(output::width())),
         Shape::Json => output::print(&format!("{}\n", status.json())),
     }
     Ok(exit::HELD)
+}
+
+/// How many incidents are not closed; None where nothing is watched, or that cannot be read.
+fn open_incidents(directory: &Path) -> Option<usize> {
+    let reading = Reading::open(directory, false).ok()??;
+    Some(reading.list(false, None).ok()?.len())
 }
 
 #[cfg(unix)]
@@ -100,21 +110,26 @@ impl Status {
             0 => "no gap".to_owned(),
             gaps => counted(gaps, "gap"),
         };
+        let incidents = match self.incidents {
+            None => "incidents: not known".to_owned(),
+            Some(0) => "no open incident".to_owned(),
+            Some(some) => counted(some as u64, "open incident"),
+        };
         let stable = match (&self.verified, self.since_verified()) {
             (Some(verified), _) if verified.damage > 0 => format!(
                 "no: the last verification found {}",
                 counted(verified.damage, "damaged place")
             ),
-            (Some(_), Some(0)) => format!("the store is intact; {coverage}; incidents: not known"),
+            (Some(_), Some(0)) => format!("the store is intact; {coverage}; {incidents}"),
             (Some(_), Some(seals)) => format!(
-                "it was intact {} ago; {coverage}; incidents: not known",
+                "it was intact {} ago; {coverage}; {incidents}",
                 counted(seals, "seal")
             ),
             (Some(_), None) => format!(
-                "not known: the store was set back or replaced since it was verified; {coverage}; incidents: not known"
+                "not known: the store was set back or replaced since it was verified; {coverage}; {incidents}"
             ),
             (None, _) => {
-                format!("not known: the store was never verified; {coverage}; incidents: not known")
+                format!("not known: the store was never verified; {coverage}; {incidents}")
             }
         };
         let secure = match self.open_to {

@@ -123,7 +123,7 @@ impl<'a> Course<'a> {
     ) -> Result<(), Wrong> {
         self.judged = turns.judged.or(self.judged);
         let mut commits: BTreeMap<Commit, (Vec<&Healed>, Vec<&Began>)> = BTreeMap::new();
-        let new = |commit: Commit| commit > judged && commit <= until;
+        let new = |commit: Commit| (turns.late || commit > judged) && commit <= until;
         for healed in turns.healed.iter().filter(|healed| new(healed.at)) {
             commits.entry(healed.at).or_default().0.push(healed);
         }

@@ -57,6 +57,8 @@ pub struct Batch {
 pub struct Turns {
     /// The rule.
     pub rule: RuleFacts,
+    /// Whether the rule is judged seldom: what it tells may lie before the batch, at commits that were judged for other rules.
+    pub late: bool,
     /// Keys that became bad.
     pub began: Vec<Began>,
     /// Keys that became good.

@@ -69,6 +69,7 @@ pub(super) fn batch(from: Commit, until: Commit, rules: Vec<Turns>) -> Batch {
 
 pub(super) fn turns(rule: &RuleFacts, began: Vec<Began>, healed: Vec<Healed>) -> Turns {
     Turns {
+        late: false,
         rule: rule.clone(),
         began,
         healed,

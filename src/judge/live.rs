@@ -9,7 +9,7 @@
 
 mod whole;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,8 @@ struct Followed {
     lost: Option<String>,
     /// The keys that are bad, by their form that sorts, and since when.
     open: HashMap<Box<[u8]>, Commit>,
+    /// Those of them that an earlier run has told, and that were not looked at yet.
+    remembered: HashSet<Box<[u8]>>,
     counted: Option<Instant>,
 }
 
@@ -127,6 +129,7 @@ impl Live {
             },
             lost: None,
             open: HashMap::new(),
+            remembered: HashSet::new(),
             counted: None,
         };
         let mut live = Live {
@@ -161,9 +164,12 @@ impl Live {
         self.rest = (least, share);
     }
 
-    /// Keys that are bad since an earlier commit: of a run before this one. They are not said to begin.
+    /// Keys that are bad since an earlier commit: of a run before this one. They are not said to begin; those that are good at the first
+    /// judgement are said to have healed there.
     pub fn remember(&mut self, rule: usize, keys: impl Iterator<Item = (Box<[u8]>, Commit)>) {
-        self.rules[rule].open.extend(keys);
+        let followed = &mut self.rules[rule];
+        followed.open.extend(keys);
+        followed.remembered = followed.open.keys().cloned().collect();
     }
 
     /// Applies the next transaction.
@@ -174,13 +180,14 @@ impl Live {
         self.history_mut().apply(transaction)
     }
 
-    /// The history, to apply changes to it.
-    ///
-    /// # Panics
-    /// Never: nothing else holds on to it between two judgements.
+    /// The history, to apply changes to it. Attributes of commits before its head may be gone with the first call after judging.
     pub fn history_mut(&mut self) -> &mut History {
+        if Arc::get_mut(&mut self.judge.history).is_none() {
+            // A query that was given up holds on to it until it notices: the others go on with a copy of what is alive.
+            self.cut_now();
+        }
         let history = Arc::get_mut(&mut self.judge.history);
-        history.expect("plans and engines were dropped after judging")
+        history.expect("a history that was just made is ours alone")
     }
 
     /// Gives up the rules that read some columns of a table, for good: they are unknown from now on. Without columns, all that read the
@@ -275,7 +282,7 @@ impl Live {
             match result {
                 Ok(Advanced::Judged(standing, compiled, spans, took)) => {
                     turns[at].took = took;
-                    followed.take(spans, first, &mut turns[at]);
+                    followed.take(spans, (first, head), &mut turns[at]);
                     followed.road = Road::Standing(standing, compiled);
                 }
                 Ok(Advanced::TooHot) => {
@@ -314,7 +321,7 @@ impl Live {
         match done.map_err(|error| error.to_string())? {
             Advanced::Judged(standing, compiled, spans, _) => {
                 turn.took = begun.elapsed();
-                self.rules[at].take(spans, first, turn);
+                self.rules[at].take(spans, (first, head), turn);
                 self.rules[at].road = Road::Standing(standing, compiled);
                 Ok(())
             }
@@ -475,9 +482,11 @@ impl Followed {
     }
 
     /// Takes in the intervals that changed.
-    fn take(&mut self, spans: Vec<Span>, first: Commit, turn: &mut Turn) {
+    fn take(&mut self, spans: Vec<Span>, (first, head): (Commit, Commit), turn: &mut Turn) {
         let writes = self.rule.check.judges_writes();
+        let mut gone = std::mem::take(&mut self.remembered);
         for span in spans {
+            gone.remove(&span.order);
             let onset = span.onset.max(first);
             if writes {
                 turn.began.push(Onset::new(&span, onset, None));
@@ -494,6 +503,13 @@ impl Followed {
                     commit,
                 });
             }
+        }
+        for order in gone {
+            self.open.remove(&order);
+            turn.healed.push(Heal {
+                order,
+                commit: head,
+            });
         }
         turn.healed.sort_by_key(|heal| heal.commit);
     }

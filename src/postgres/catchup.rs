@@ -17,6 +17,7 @@ use tokio_postgres::CopyOutStream;
 use tokio_postgres::types::PgLsn;
 
 use super::pgoutput::Malformed;
+use super::replication::NAMES;
 use super::slot::valid_slot;
 use super::{Lsn, PostgresError, Session};
 
@@ -24,7 +25,7 @@ use super::{Lsn, PostgresError, Session};
 mod tests;
 
 /// A good size of a piece, in messages.
-pub const BATCH_MESSAGES: u32 = 500_000;
+pub const BATCH_MESSAGES: u32 = 1_000_000;
 /// The oldest server whose plugin sends logical messages.
 const MESSAGES_SINCE: u32 = 140_000;
 /// With less than this to read, the stream is as fast.
@@ -113,6 +114,7 @@ impl<'c> Catchup<'c> {
             upto_messages.clamp(1, i32::MAX.unsigned_abs()),
             literal(&format!("\"{}\"", self.publication.replace('"', "\"\""))),
         );
+        self.session.client().batch_execute(NAMES).await?;
         let stream = self.session.client().copy_out(&sql).await?;
         Ok(Batch {
             stream: Box::pin(stream),

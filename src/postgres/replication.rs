@@ -25,6 +25,9 @@ impl std::fmt::Debug for Replication {
     }
 }
 
+/// Names of tables as values (`regclass`) are written with their schema, as snapshots have them.
+pub(super) const NAMES: &str = "SET search_path = pg_catalog";
+
 impl Replication {
     /// Connects and logs in for replication of the target's database, with the settings of [`super::Session`]: they decide the text of
     /// values in the stream.
@@ -41,7 +44,9 @@ impl Replication {
                 limit,
             })
         })?;
-        Ok(Replication { wire })
+        let mut replication = Replication { wire };
+        replication.query(NAMES).await?;
+        Ok(replication)
     }
 
     /// The server's version as a number, as `server_version_num` has it: 150018 is 15.18.

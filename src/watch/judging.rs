@@ -60,11 +60,12 @@ fn facts(rule: &Rule, history: &History) -> RuleFacts {
 
 impl Judging {
     /// Judges the state that is there, and says where watching begins. Keys that were bad in an earlier run are remembered; what else is
-    /// bad here was bad before anybody watched.
+    /// bad here was bad before anybody watched; where the rule was watched before, it broke somewhere after `last_good`.
     pub(super) fn begin(
         mut live: Live,
         mut incidents: Incidents,
         clock: Option<i64>,
+        last_good: Commit,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Vec<Notice>), WatchError> {
         let facts: Vec<RuleFacts> = live
@@ -72,10 +73,13 @@ impl Judging {
             .map(|rule| facts(rule, live.history()))
             .collect();
         let at = live.history().head();
-        let mut known = Vec::new();
+        let known: HashSet<String> = incidents
+            .verdicts()?
+            .into_iter()
+            .map(|rule| rule.id)
+            .collect();
         for (number, facts) in facts.iter().enumerate() {
             let keys = incidents.open_keys(&facts.id)?;
-            known.push(!keys.is_empty());
             live.remember(number, keys.into_iter().map(|key| (key.order, key.onset)));
         }
         let turns = live.judge(clock);
@@ -107,7 +111,40 @@ impl Judging {
         };
         judging.know()?;
         judging.measure(&turns);
+        judging.reconcile(turns, &known, last_good)?;
         Ok((judging, notices))
+    }
+
+    /// What is different from what an earlier run has told, though nobody saw by which commit.
+    fn reconcile(
+        &mut self,
+        turns: Vec<Turn>,
+        known: &HashSet<String>,
+        last_good: Commit,
+    ) -> Result<(), WatchError> {
+        let mut rules = Vec::new();
+        for (at, mut turn) in turns.into_iter().enumerate() {
+            let id = &self.facts[at].id;
+            // Of a rule with too many bad keys not all were remembered.
+            if !known.contains(id) || self.incidents.is_incomplete(id)? || self.facts[at].event {
+                continue;
+            }
+            turn.began
+                .iter_mut()
+                .for_each(|onset| onset.after = Some(last_good));
+            if !turn.began.is_empty() || !turn.healed.is_empty() {
+                rules.push(self.told(at, turn, true));
+            }
+        }
+        if !rules.is_empty() {
+            self.waiting.push_back(Batch {
+                from: self.judged,
+                until: self.judged,
+                now_us: self.clock,
+                rules,
+            });
+        }
+        Ok(())
     }
 
     /// Up to where everything was judged.
@@ -185,7 +222,7 @@ impl Judging {
                 continue;
             }
             self.unknown[at].clone_from(&turn.unknown);
-            rules.push(self.told(at, turn));
+            rules.push(self.told(at, turn, self.live.on_a_cadence(at)));
         }
         let urgent = !rules.is_empty();
         let batch = Batch {
@@ -207,7 +244,7 @@ impl Judging {
         urgent
     }
 
-    fn told(&self, at: usize, turn: Turn) -> Turns {
+    fn told(&self, at: usize, turn: Turn, late: bool) -> Turns {
         let history = self.live.history();
         let is_unseen = |commit: Commit| {
             let meta = history.meta(commit);
@@ -237,6 +274,7 @@ impl Judging {
             impact: None,
         };
         Turns {
+            late,
             rule: self.facts[at].clone(),
             began: turn.began.into_iter().filter(counts).map(began).collect(),
             healed: turn

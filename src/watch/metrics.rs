@@ -50,6 +50,7 @@ pub struct Metrics {
     recorded: Number,
     judged: Number,
     confirmed: Number,
+    verdict_delay: Histogram,
     judging: Family<OfRule, Histogram, fn() -> Histogram>,
     verdicts: Family<OfRule, Number>,
     incidents: Family<OfIncidents, Number>,
@@ -64,6 +65,11 @@ impl Default for Metrics {
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+/// Bounds for the time from a commit to its verdict, in seconds.
+const DELAYS_S: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+];
 
 /// From a tenth of a millisecond to a minute and a half.
 fn seconds() -> Histogram {
@@ -86,6 +92,7 @@ impl Metrics {
             recorded: Number::default(),
             judged: Number::default(),
             confirmed: Number::default(),
+            verdict_delay: Histogram::new(DELAYS_S),
             judging: Family::new_with_constructor(seconds),
             verdicts: Family::default(),
             incidents: Family::default(),
@@ -155,6 +162,9 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        let help = "Time from a commit, by the server's clock, to the verdict on it, by ours";
+        let delay = self.verdict_delay.clone();
+        registry.register_with_unit("commit_to_verdict", help, Unit::Seconds, delay);
         let help = "Time to judge a rule over a batch";
         registry.register_with_unit("judge", help, Unit::Seconds, self.judging.clone());
         let help = "0 held, 1 violated, 2 unknown";
@@ -188,6 +198,11 @@ impl Metrics {
     /// The last commit that was judged.
     pub fn judged(&self, commit: Commit) {
         self.judged.set(commit.into());
+    }
+
+    /// A commit was judged so long after it was made.
+    pub fn verdict_after(&self, delay: Duration) {
+        self.verdict_delay.observe(delay.as_secs_f64());
     }
 
     /// The position that was confirmed to the server.

@@ -238,9 +238,16 @@ fn once(
         .map_err(WatchError::Rules)?
         .map_err(WatchError::Engine)?;
     let oids = begun.relations.oids();
+    let first = begun.writer.store().ledger().first;
+    let last_good = begun.gap.as_ref().map_or(first, |(from, ..)| from - 1);
     let server = begun.server;
-    let (judging, notices) =
-        Judging::begin(live, begun.incidents, clock, Arc::clone(&seen.metrics))?;
+    let (judging, notices) = Judging::begin(
+        live,
+        begun.incidents,
+        clock,
+        last_good,
+        Arc::clone(&seen.metrics),
+    )?;
     let (to, inputs) = sync_channel(WAITING);
     ready(Stopper(to.clone()));
     let policy = Policy {
@@ -272,6 +279,7 @@ fn once(
         held: false,
         heard: Instant::now(),
         outside: seen.clone(),
+        made: Vec::new(),
         clock: clock.unwrap_or(0),
     };
     watch.print_all(&notices, tell)?;

@@ -54,6 +54,8 @@ pub(super) struct Watch<'a> {
     pub(super) heard: Instant,
     pub(super) clock: i64,
     pub(super) outside: Outside,
+    /// When the commits were made that are applied and not judged, in microseconds since the epoch.
+    pub(super) made: Vec<i64>,
 }
 
 impl Watch<'_> {
@@ -191,6 +193,13 @@ impl Watch<'_> {
                 .as_ref()
                 .expect("it records until the end")
                 .seal();
+        }
+        let now = now_us();
+        for made in self.made.drain(..) {
+            let delay = u64::try_from(now - made).unwrap_or(0);
+            self.outside
+                .metrics
+                .verdict_after(Duration::from_micros(delay));
         }
         self.outside.metrics.judged(self.judging.judged());
         self.outside.health.judged(self.judging.judged());
@@ -330,6 +339,7 @@ impl Watch<'_> {
         self.ends.push_back((self.head, end_lsn));
         self.passed = self.passed.max(end_lsn);
         self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
+        self.made.extend(committed.meta.time);
         self.outside.metrics.received(1, changes);
         let recorder = self.recorder.as_ref().expect("it records until the end");
         recorder.record(Arc::new(committed));
@@ -441,11 +451,15 @@ impl Watch<'_> {
     }
 }
 
+/// Now, in microseconds since the epoch.
+fn now_us() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
 /// How long ago an instant was, in seconds; it is given in microseconds since the epoch.
 fn seconds_since(time_us: i64) -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
-    Duration::from_micros(u64::try_from(now - time_us).unwrap_or(0)).as_secs_f64()
+    Duration::from_micros(u64::try_from(now_us() - time_us).unwrap_or(0)).as_secs_f64()
 }
 
 fn lsn_of(meta: &TransactionMeta) -> Lsn {

@@ -103,6 +103,7 @@ fn watched(store: &Path) {
         .begin(0, Some(time(0)), &[standing])
         .expect("it begins");
     let turns = |rule: RuleFacts, began, healed| Turns {
+        late: false,
         rule,
         began,
         healed,

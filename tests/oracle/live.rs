@@ -229,3 +229,39 @@ fn a_history_that_grows_is_judged_as_if_it_had_been_there() {
         );
     }
 }
+
+#[test]
+fn rules_that_are_given_up_are_unknown_and_hold_nothing_up() {
+    let mut rng = Rng::new(FIRST_SEED);
+    let (past, whole) = world::history_of(&mut rng, COMMITS_MAX);
+    let mut text = String::from("rules:\n");
+    for (id, kind) in rules::STATES.iter().enumerate() {
+        text += &rules::rule(&mut rng, &past, kind, id);
+    }
+    let (mut all, _) = file::parse(&text, Path::new("random.yaml"));
+    all.retain(|rule| rule.since.is_none());
+    let limits = Limits {
+        rule_timeout: Duration::ZERO,
+        ..Limits::default()
+    };
+    let live = Live::begin(beginning(&whole), &all, limits);
+    // Planning is given up as well, so there may be nothing to say about a rule but that.
+    let Ok(live) = live else {
+        panic!("random rules fit");
+    };
+    let mut live = live.expect("the engine can be set up");
+    let mut given_up = 0;
+    for commit in 1..=whole.head() {
+        let turns = live.judge(None);
+        // Now and then one is done before anybody looks at the time.
+        given_up += turns.iter().filter(|turn| turn.unknown.is_some()).count();
+        let transaction = Transaction {
+            commit,
+            meta: whole.meta(commit).cloned().unwrap_or_default(),
+            changes: whole.written_changes(commit),
+        };
+        live.apply(&transaction).expect("it was applied before");
+    }
+    assert_eq!(live.history().head(), whole.head());
+    assert!(given_up > all.len(), "{given_up}");
+}

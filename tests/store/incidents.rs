@@ -64,6 +64,7 @@ fn turns(rule: RuleFacts, at: Commit) -> Turns {
         write: write(at),
     });
     Turns {
+        late: false,
         rule,
         began: began.into_iter().collect(),
         healed: healed.into_iter().collect(),

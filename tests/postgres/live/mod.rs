@@ -2,6 +2,7 @@
 
 mod guest;
 mod schema;
+mod stream;
 mod types;
 mod verdicts;
 

@@ -296,7 +296,7 @@ fn random(rng: &mut Rng, data_type: &str) -> Option<String> {
     })
 }
 
-fn seeds() -> Vec<u64> {
+pub(super) fn seeds() -> Vec<u64> {
     match std::env::var("FIRSTBAD_SEED") {
         Ok(seed) => vec![seed.parse().expect("FIRSTBAD_SEED is a number")],
         Err(_) => vec![FIRST_SEED],
@@ -304,7 +304,7 @@ fn seeds() -> Vec<u64> {
 }
 
 /// The matrix with random rows.
-fn fill(cluster: &Cluster, database: &str, seed: u64) {
+pub(super) fn fill(cluster: &Cluster, database: &str, seed: u64) {
     let columns: Vec<String> = (0..COLUMNS.len())
         .map(|at| format!("c{at} {}", COLUMNS[at].0))
         .collect();
