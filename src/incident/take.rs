@@ -188,18 +188,6 @@ impl Incidents {
         })
     }
 
-    /// Says that commits were not seen, and why; their differences are judged as one batch, which is still to come.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn unseen(&mut self, from: Commit, to: Commit, reason: &str) -> Result<(), IncidentError> {
-        self.within("write", |db| {
-            let insert = "insert into gaps values (?1, ?2, ?3)";
-            db.execute(insert, params![from, to, reason])?;
-            Ok(())
-        })
-    }
-
     /// The keys of a rule that are bad, in their order; for checks of writes there are none.
     ///
     /// # Errors

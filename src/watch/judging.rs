@@ -246,23 +246,14 @@ impl Judging {
 
     fn told(&self, at: usize, turn: Turn, late: bool) -> Turns {
         let history = self.live.history();
-        let is_unseen = |commit: Commit| {
-            let meta = history.meta(commit);
-            meta.is_some_and(|meta| meta.snapshot.is_some())
-        };
-        // The differences over a gap are no writes.
-        let event = self.facts[at].event;
-        let counts = |onset: &Onset| !(event && is_unseen(onset.commit));
         let write = |commit: Commit, last_good: Option<Commit>| {
             let meta = history.meta(commit).cloned().unwrap_or_default();
-            // Of what nobody saw is known what was good before, and not who wrote it.
-            let unseen = is_unseen(commit).then(|| commit.saturating_sub(1));
             Write {
                 lsn: meta.lsn,
                 xid: meta.xid,
                 time: meta.time,
                 context: meta.context,
-                last_good: last_good.or(unseen),
+                last_good,
             }
         };
         let began = |onset: Onset| Began {
@@ -276,7 +267,7 @@ impl Judging {
         Turns {
             late,
             rule: self.facts[at].clone(),
-            began: turn.began.into_iter().filter(counts).map(began).collect(),
+            began: turn.began.into_iter().map(began).collect(),
             healed: turn
                 .healed
                 .into_iter()

@@ -349,12 +349,12 @@ impl Start<'_> {
         let meta = state.base.clone();
         let from = self.writer.store().ledger().head() + 1;
         let to = self.writer.leap_over(&state, meta)?;
-        self.incidents.unseen(from, to, &reason)?;
+        self.incidents.gap(from, to, &reason)?;
         self.remember(consistent)?;
         durable.reach(consistent);
-        // What differs is judged like a commit whose writes nobody saw.
-        let (history, later, _) = self.resume()?;
-        Ok((history, later, Some((from, to, reason))))
+        let mut history = self.writer.store().history_of(to..=to)?.from_the_head();
+        history.origin = Origin::Changes;
+        Ok((history, Vec::new(), Some((from, to, reason))))
     }
 }
 
