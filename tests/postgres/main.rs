@@ -5,6 +5,7 @@ mod catchup;
 mod connect;
 mod decode;
 mod doctor;
+mod guest;
 mod hostile;
 mod kills;
 mod live;
@@ -18,8 +19,8 @@ mod psql;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
-mod snapshots;
 mod scripts;
+mod snapshots;
 mod stand;
 mod watcher;
 mod wire;
