@@ -220,7 +220,7 @@ mod tests {
     fn lengths_that_cannot_be_are_refused() {
         for length in [0u32, 3, 1 << 30 | 1, u32::MAX] {
             let mut input = BytesMut::from(
-                [&[b'd'], length.to_be_bytes().as_slice()]
+                [b"d".as_slice(), length.to_be_bytes().as_slice()]
                     .concat()
                     .as_slice(),
             );
