@@ -1,6 +1,7 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
 mod arguments;
+mod audit;
 mod bisect;
 mod check;
 mod diff;
@@ -84,6 +85,8 @@ enum Command {
     Incident(incident::IncidentCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
+    /// Read tables again, and name the rows that no recorded write explains
+    Audit(audit::AuditArgs),
     /// Say what a store covers, how fresh it is, and how safe
     Status(status::StatusArgs),
     /// Write the synthetic shop history, byte for byte the same each time
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
+        Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Fixtures { directory } => fixtures(&directory),
     }

@@ -64,6 +64,21 @@ pub struct SlotState {
     pub two_phase: bool,
 }
 
+/// The server's system identifier, without a connection for replication; None where the role may not ask.
+///
+/// # Errors
+/// A lost connection.
+pub async fn system_id(session: &Session) -> Result<Option<String>, PostgresError> {
+    let function = "pg_catalog.pg_control_system()";
+    let may = format!("select has_function_privilege('{function}', 'execute')");
+    let row = session.client().query_one(&may, &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let ask = format!("select system_identifier::text from {function}");
+    Ok(session.client().query_one(&ask, &[]).await?.try_get(0)?)
+}
+
 /// Who the server is.
 ///
 /// # Errors

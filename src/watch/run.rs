@@ -44,6 +44,8 @@ pub(super) struct Watch<'a> {
     pub(super) passed: Lsn,
     /// Where to end.
     pub(super) until: Option<Lsn>,
+    /// Where the tables are to be read anew, and why: what is told before that is taken first.
+    pub(super) anew: Option<(Lsn, String)>,
     pub(super) behind: bool,
     pub(super) warned: bool,
     /// An open transaction holds the server's log back.
@@ -78,45 +80,7 @@ impl Watch<'_> {
         }
         let notices = self.judging.sealed(self.sealed)?;
         self.print_all(&notices, tell)?;
-        // What was decided before a crash and perhaps not said.
-        loop {
-            let left = self.judging.incidents().unprinted(100)?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for notice in &left {
-                self.print(notice, tell)?;
-            }
-        }
-    }
-
-    pub(super) fn announce(&self, tell: &mut dyn FnMut(Told<'_>) -> bool) {
-        let live = self.judging.live();
-        let all = live.rules().count();
-        let on_a_cadence = (0..all).filter(|&at| live.on_a_cadence(at)).count();
-        let rows: usize = live
-            .history()
-            .tables
-            .iter()
-            .map(|table| table.row_count())
-            .sum();
-        tell(Told::Watching {
-            at_every_commit: all - on_a_cadence,
-            on_a_cadence,
-            commit: self.judging.judged(),
-            rows: rows as u64,
-        });
-    }
-
-    fn print(
-        &mut self,
-        notice: &Notice,
-        tell: &mut dyn FnMut(Told<'_>) -> bool,
-    ) -> Result<(), WatchError> {
-        if tell(Told::Notice(notice)) {
-            self.judging.incidents().printed(notice.seq)?;
-        }
-        Ok(())
+        self.judging.say_what_is_left(tell)
     }
 
     pub(super) fn print_all(
@@ -124,9 +88,7 @@ impl Watch<'_> {
         notices: &[Notice],
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
-        notices
-            .iter()
-            .try_for_each(|notice| self.print(notice, tell))
+        self.judging.say(notices, tell)
     }
 
     pub(super) fn run(
@@ -163,6 +125,12 @@ impl Watch<'_> {
                 ticked = Instant::now();
                 self.judge(tell)?;
                 self.ask_for_the_time()?;
+            }
+            if let Some((_, reason)) = self
+                .anew
+                .take_if(|(behind, _)| self.durable.lsn() >= *behind)
+            {
+                return Ok(Ended::Anew(reason));
             }
             if self.until.is_some_and(|until| self.durable.lsn() >= until) {
                 return Ok(Ended::Stopped);
@@ -368,10 +336,10 @@ impl Watch<'_> {
         self.outside
             .metrics
             .incidents(&self.judging.incidents().counts()?);
-        if let Some(altered) = &seen.altered {
-            return Ok(Some(Ended::Anew(altered.clone())));
+        if let (Some(altered), None) = (&seen.altered, &self.anew) {
+            self.anew = Some((seen.end, altered.clone()));
         }
-        if let Some(shape) = &seen.shape {
+        if let (Some(shape), None) = (&seen.shape, &self.anew) {
             setup::keep_shape(self.judging.incidents(), shape)?;
         }
         let lost = seen

@@ -10,8 +10,8 @@ use super::needs::{Needs, fits, followable, needs, not_sent, relations};
 use super::publication::publish;
 use super::shape::Shape;
 use super::{Settings, WatchError};
-use crate::change::{Commit, TransactionMeta};
-use crate::incident::Incidents;
+use crate::change::{Commit, Transaction, TransactionMeta};
+use crate::incident::{IncidentError, Incidents, Reading};
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{
@@ -19,7 +19,7 @@ use crate::postgres::{
 };
 use crate::schema::Schema;
 use crate::state::{History, Origin};
-use crate::store::{Format, Kind, Writer};
+use crate::store::{Format, Kind, Store, StoreError, Writer};
 
 /// What the incidents' database keeps about the stream.
 const STATE: &str = "watch.state";
@@ -42,7 +42,7 @@ pub(super) struct Begun {
     /// The state at the last position that was judged, and everything recorded after it, applied one by one by the caller.
     pub(super) history: History,
     /// What was recorded and not judged.
-    pub(super) later: Vec<crate::change::Transaction>,
+    pub(super) later: Vec<Transaction>,
     /// The store, open for writing.
     pub(super) writer: Writer,
     /// What was found so far.
@@ -55,6 +55,8 @@ pub(super) struct Begun {
     pub(super) server: slot::Identity,
     /// What the stream does not tell of the tables.
     pub(super) shape: Shape,
+    /// The tables must be read anew behind this position, and why: something happened to them that the stream does not tell.
+    pub(super) anew: Option<(Lsn, String)>,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
@@ -98,6 +100,7 @@ pub(super) async fn begin(
     let writer = Writer::open(&settings.store, || {
         Format::new(&shown, Kind::Changes, schema.clone(), false)
     })?;
+    of_kind(&writer, Kind::Changes)?;
     fits(&writer.store().format().schema, &schema)?;
     let source = format!("{}/{}", server.system_id, server.database);
     let incidents = Incidents::open(&settings.store, &source)?;
@@ -120,17 +123,24 @@ pub(super) async fn begin(
         .map(|&at| catalog.tables[at].oid)
         .collect();
     let shape = Shape::read(&session, &settings.publication, &oids).await?;
+    let mut altered = None;
     let (mut history, later, gap) = match is_new {
         true => start.anew(durable).await?,
         false => {
-            let anew = match anew.or(added) {
-                Some(anew) => Some(anew),
+            altered = match added {
+                Some(added) => Some(added),
                 None => start.altered(&shape).await?,
             };
-            start.again(anew, durable, say).await?
+            let begun = start.again(anew, durable, say).await?;
+            // Over a gap, everything was read anew.
+            altered = altered.filter(|_| begun.2.is_none());
+            begun
         }
     };
-    keep_shape(&mut start.incidents, &shape.text())?;
+    if altered.is_none() {
+        keep_shape(&mut start.incidents, &shape.text())?;
+    }
+    let anew = altered.map(|reason| (start.server.position, reason));
     for (table, (unread, lost)) in schema
         .tables
         .iter()
@@ -154,6 +164,7 @@ pub(super) async fn begin(
         relations: relations(&catalog, &schema),
         server: start.server,
         shape,
+        anew,
         writer: start.writer,
         incidents: start.incidents,
         last,
@@ -162,11 +173,7 @@ pub(super) async fn begin(
     })
 }
 
-type Began = (
-    History,
-    Vec<crate::change::Transaction>,
-    Option<(Commit, Commit, String)>,
-);
+type Began = (History, Vec<Transaction>, Option<(Commit, Commit, String)>);
 
 struct Start<'a> {
     settings: &'a Settings,
@@ -311,23 +318,8 @@ impl Start<'_> {
 
     /// The state at the last position that was judged, and what was recorded after it.
     fn resume(&mut self) -> Result<Began, WatchError> {
-        let store = self.writer.store();
-        let head = store.ledger().head();
-        let judged = self
-            .incidents
-            .judged()?
-            .unwrap_or(store.ledger().first)
-            .min(head);
-        let judged = judged.max(store.ledger().first);
-        let mut history = store.history_of(judged..=judged)?.from_the_head();
+        let (mut history, later) = resumed(self.writer.store(), &self.incidents)?;
         history.origin = Origin::Changes;
-        let mut later = Vec::new();
-        for stretch in store.ledger().segments.values() {
-            if stretch.to > judged {
-                let transactions = store.transactions(stretch)?.into_iter();
-                later.extend(transactions.filter(|transaction| transaction.commit > judged));
-            }
-        }
         Ok((history, later, None))
     }
 
@@ -352,6 +344,47 @@ impl Start<'_> {
         history.origin = Origin::Changes;
         Ok((history, Vec::new(), Some((from, to, reason))))
     }
+}
+
+/// The state at the last position that was judged, and what was recorded after it.
+pub(super) fn resumed(
+    store: &Store,
+    incidents: &Incidents,
+) -> Result<(History, Vec<Transaction>), WatchError> {
+    let first = store.ledger().first;
+    let judged = incidents.judged()?.unwrap_or(first);
+    let judged = judged.min(store.ledger().head()).max(first);
+    let history = store.history_of(judged..=judged)?.from_the_head();
+    let mut later = Vec::new();
+    for stretch in store.ledger().segments.values() {
+        if stretch.to > judged {
+            let transactions = store.transactions(stretch)?.into_iter();
+            later.extend(transactions.filter(|transaction| transaction.commit > judged));
+        }
+    }
+    Ok((history, later))
+}
+
+/// Refuses a store that was filled in the other way.
+pub(super) fn of_kind(writer: &Writer, kind: Kind) -> Result<(), StoreError> {
+    let own = writer.store().format().kind;
+    if own == kind {
+        return Ok(());
+    }
+    let (message, hint) = match own {
+        Kind::Changes => (
+            "the store holds recorded transactions, and snapshots do not continue them",
+            "watch with --mode stream, or name another store",
+        ),
+        Kind::Snapshots => (
+            "the store holds snapshots, and recorded transactions do not continue them",
+            "watch with --mode snapshots, or name another store",
+        ),
+    };
+    Err(StoreError::Refused {
+        message: message.into(),
+        hint: hint.into(),
+    })
 }
 
 /// Drops the slot: the server has to keep nothing for us any more.
@@ -387,6 +420,23 @@ pub(super) fn keep_shape(incidents: &mut Incidents, shape: &str) -> Result<(), W
 /// Keeps word of how far the slot may be confirmed, before it is.
 pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchError> {
     Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
+}
+
+/// The system identifier of the server that somebody watches or watched into a store.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn recorded_from(reading: &Reading) -> Result<Option<String>, IncidentError> {
+    reading.setting(SYSTEM)
+}
+
+/// How far the log is in a store, which somebody watches or watched: all that was committed before is recorded.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn confirmed(reading: &Reading) -> Result<Option<Lsn>, IncidentError> {
+    let text = reading.setting(CONFIRMED)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Why the slot does not go on where the store ends; None where it does.

@@ -1,9 +1,11 @@
 //! Postgres on real servers, which the tests start themselves: logging in, encryption, tables, the stream of changes, the watcher.
 
+mod audit;
 mod catchup;
 mod connect;
 mod decode;
 mod doctor;
+mod guest;
 mod hostile;
 mod kills;
 mod live;
@@ -18,7 +20,9 @@ mod psql;
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
 mod scripts;
+mod snapshots;
 mod stand;
+mod watcher;
 mod wire;
 #[path = "../support/writes.rs"]
 mod writes;
