@@ -153,6 +153,25 @@ pub(super) fn relations(catalog: &Catalog, schema: &Schema) -> Relations {
     Relations::new(schema.clone(), watched)
 }
 
+/// Columns that no rule reads, by the tables of the store's schema, which are found by name among those that are needed.
+pub(super) fn unread(needs: &Needs, schema: &Schema, own: &Schema) -> Vec<Vec<usize>> {
+    let of = |table: &crate::schema::Table| -> Vec<usize> {
+        let Some(at) = schema.table_index(&table.name) else {
+            return Vec::new();
+        };
+        let is_unread = |name: &str| {
+            let there = schema.tables[at].column_index(name);
+            there.is_some_and(|there| needs.unread[at].contains(&there))
+        };
+        let columns = table.columns.iter().enumerate();
+        columns
+            .filter(|(_, column)| is_unread(&column.name))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    own.tables.iter().map(of).collect()
+}
+
 /// Columns that the server does not send, by table of the schema: what they hold is known at the beginning only.
 pub(super) fn not_sent(catalog: &Catalog, schema: &Schema) -> Vec<Vec<usize>> {
     let of = |table: &crate::schema::Table| -> Vec<usize> {
