@@ -1,9 +1,11 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
 mod arguments;
+mod audit;
 mod bisect;
 mod check;
 mod diff;
+mod doctor;
 mod incident;
 mod inputs;
 mod live;
@@ -72,6 +74,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Watch a database: record and judge every commit, open incidents, until stopped
     Watch(watch::WatchArgs),
+    /// Say what a database lacks to be watched, what that would break, and the SQL that mends it
+    Doctor(doctor::DoctorArgs),
     /// Record a source's changes in a store, from where the store ends
     Record(record::RecordArgs),
     /// Write down the state of a source in a store
@@ -81,6 +85,8 @@ enum Command {
     Incident(incident::IncidentCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
+    /// Read tables again, and name the rows that no recorded write explains
+    Audit(audit::AuditArgs),
     /// Say what a store covers, how fresh it is, and how safe
     Status(status::StatusArgs),
     /// Write the synthetic shop history, byte for byte the same each time
@@ -133,10 +139,12 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
         Command::Watch(arguments) => watch::run(&arguments, &config, cli.verbose),
+        Command::Doctor(arguments) => doctor::run(&arguments, &config, cli.verbose),
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
+        Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Fixtures { directory } => fixtures(&directory),
     }

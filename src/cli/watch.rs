@@ -15,14 +15,27 @@ use crate::escape::terminal;
 use crate::postgres::{PostgresError, Progress, Target};
 use crate::report::incident::{notice_json, notice_line};
 use crate::report::{counted, grouped};
+use crate::rule::Rule;
 use crate::watch::http::{self, Listen};
 use crate::watch::metrics::{Health, Metrics};
-use crate::watch::{FeedError, Outside, Settings, Stopper, Told, WatchError, watch};
+use crate::watch::{FeedError, Outside, Settings, Stopper, Told, WatchError, snapshots, watch};
 
 /// A change is on the disk after so long at the latest, where nothing else is said.
 const SEAL_AGE: Duration = Duration::from_secs(1);
 /// So many bytes of log behind are worth a word.
 const LAG_WARN_BYTES: u64 = 1 << 30;
+
+/// How often tables are read, where nothing else is said.
+const EVERY: Duration = Duration::from_secs(300);
+
+/// Where commits come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// Every transaction, by logical replication.
+    Stream,
+    /// States, read from time to time.
+    Snapshots,
+}
 
 /// Arguments of `firstbad watch`
 #[derive(Debug, Args)]
@@ -36,6 +49,12 @@ pub(super) struct WatchArgs {
     rules: RuleArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    /// What is watched: every commit by logical replication, or snapshots from time to time
+    #[arg(long, value_name = "MODE", default_value = "stream", value_enum)]
+    mode: Mode,
+    /// How often the tables are read with --mode snapshots [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = inputs::duration)]
+    every: Option<Duration>,
     /// The replication slot, which is made when watching begins
     #[arg(long, value_name = "NAME", default_value = "firstbad")]
     slot: String,
@@ -68,16 +87,15 @@ pub(super) struct WatchArgs {
 pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcome {
     let source = settings::source(&arguments.source, config)?;
     let target = target(&source)?;
-    let listen = listen(arguments)?;
-    let (rules, found) = arguments.rules.load(&source, config)?;
-    if diagnostic::any_error(&found) {
-        return Err(output::wrong_input(&found, verbose));
+    if arguments.mode == Mode::Stream && arguments.every.is_some() {
+        let hint = "every commit is judged as it comes; snapshots are taken with --mode snapshots";
+        return Err(output::wrong_argument(
+            "--every is for snapshots",
+            Some(hint),
+        ));
     }
-    output::diagnostics(&found, verbose);
-    let today = chrono::Utc::now().date_naive();
-    let mut notes = Vec::new();
-    let (rules, _) = super::check::not_expired(rules, today, &mut notes);
-    output::diagnostics(&notes, verbose);
+    let listen = listen(arguments)?;
+    let rules = rules(&arguments.rules, &source, config, verbose)?;
     let settings = Settings {
         store: arguments
             .store
@@ -121,15 +139,45 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
         }
     };
     let mut tell = |told: Told<'_>| tell(&told, arguments.format);
-    let watched = watch(
-        &settings, &outside, &runtime, &progress, &mut ready, &mut tell,
-    );
+    let watched = match arguments.mode {
+        Mode::Stream => watch(
+            &settings, &outside, &runtime, &progress, &mut ready, &mut tell,
+        ),
+        Mode::Snapshots => snapshots::watch(
+            &settings,
+            arguments.every.unwrap_or(EVERY),
+            &outside,
+            &runtime,
+            &progress,
+            &mut ready,
+            &mut tell,
+        ),
+    };
     bar.finish_and_clear();
     runtime.shutdown_timeout(Duration::from_secs(1));
     match watched {
         Ok(()) => Ok(exit::HELD),
         Err(error) => Err(failed(&error, &settings, verbose)),
     }
+}
+
+/// The rules that are asked for and have not expired.
+pub(super) fn rules(
+    arguments: &RuleArgs,
+    source: &Source,
+    config: &Config,
+    verbose: u8,
+) -> Result<Vec<Rule>, Stop> {
+    let (rules, found) = arguments.load(source, config)?;
+    if diagnostic::any_error(&found) {
+        return Err(output::wrong_input(&found, verbose));
+    }
+    output::diagnostics(&found, verbose);
+    let today = chrono::Utc::now().date_naive();
+    let mut notes = Vec::new();
+    let (rules, _) = super::check::not_expired(rules, today, &mut notes);
+    output::diagnostics(&notes, verbose);
+    Ok(rules)
 }
 
 /// The server that a source names.

@@ -1,7 +1,7 @@
 //! Incidents as people see them: listed, shown, acknowledged and closed, also while a watcher runs.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -251,6 +251,31 @@ impl Reading {
             let keys = document::keys(db, &incident, u64::MAX)?;
             let notices = notice::of(db, number)?;
             Ok(Some((incident, keys, notices)))
+        })
+    }
+
+    /// What the watcher keeps for itself under a name.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, IncidentError> {
+        self.read(|db| database::get(db, name))
+    }
+
+    /// Columns whose values never leave, by the rules that are watched.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn redacted(&self) -> Result<BTreeSet<String>, IncidentError> {
+        self.read(|db| {
+            let mut statement = db.prepare("select facts from rules")?;
+            let facts = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let mut columns = BTreeSet::new();
+            for facts in facts {
+                let facts = RuleFacts::from_json(&facts?);
+                columns.extend(facts.into_iter().flat_map(|facts| facts.redact));
+            }
+            Ok(columns)
         })
     }
 

@@ -32,6 +32,7 @@ mod stream;
 mod target;
 mod tls;
 mod types;
+mod visibility;
 mod wire;
 
 pub use self::backoff::Backoff;
@@ -45,4 +46,5 @@ pub use self::replication::Replication;
 pub use self::session::{Access, Session};
 pub use self::stream::{Event, Stream};
 pub use self::target::{Address, Environment, Host, SslMode, Target};
+pub use self::visibility::Visibility;
 pub use self::wire::TextRows;

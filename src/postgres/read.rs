@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::catalog::{Catalog, quoted, quoted_table};
-use super::{Access, PostgresError, Session, Target};
+use super::{Access, PostgresError, Session, Target, Visibility};
 use crate::change::TransactionMeta;
 use crate::diagnostic::Diagnostic;
 use crate::schema::TableName;
@@ -162,6 +162,22 @@ impl Moment {
     /// committed then may lie on either side of it; the time at which the snapshot's transaction began.
     pub fn meta(&self) -> &TransactionMeta {
         &self.meta
+    }
+
+    /// Which transactions are visible at this moment.
+    ///
+    /// # Errors
+    /// When the server does not answer; on a hot standby, which does not know.
+    pub async fn visibility(&self) -> Result<Visibility, PostgresError> {
+        let asked = "select pg_is_in_recovery(), txid_current_snapshot()::text";
+        let row = self.leader.client().query_one(asked, &[]).await?;
+        if row.try_get(0)? {
+            return Err(PostgresError::refused(
+                "the server is a hot standby: it does not say which transactions it shows",
+                "name the primary",
+            ));
+        }
+        Visibility::parse(row.try_get(1)?)
     }
 
     /// The history of which this is the only state, without its rows.

@@ -64,6 +64,21 @@ pub struct SlotState {
     pub two_phase: bool,
 }
 
+/// The server's system identifier, without a connection for replication; None where the role may not ask.
+///
+/// # Errors
+/// A lost connection.
+pub async fn system_id(session: &Session) -> Result<Option<String>, PostgresError> {
+    let function = "pg_catalog.pg_control_system()";
+    let may = format!("select has_function_privilege('{function}', 'execute')");
+    let row = session.client().query_one(&may, &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let ask = format!("select system_identifier::text from {function}");
+    Ok(session.client().query_one(&ask, &[]).await?.try_get(0)?)
+}
+
 /// Who the server is.
 ///
 /// # Errors
@@ -237,7 +252,7 @@ async fn execute(session: &Session, sql: String) -> Result<(), PostgresError> {
 }
 
 /// A slot's name as the server wants it: `[a-z0-9_]{1,63}`.
-pub(super) fn valid_slot(name: &str) -> Result<&str, PostgresError> {
+pub(crate) fn valid_slot(name: &str) -> Result<&str, PostgresError> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits) {
         return Ok(name);

@@ -53,7 +53,17 @@ pub fn notice_line(notice: &Notice) -> String {
         What::Known => {}
     }
     match incident.get("first_bad").and_then(Value::as_object) {
-        Some(first) => _ = write!(out, "; first bad write {}", write_text(first)),
+        Some(first) => {
+            let is_bounded = incident.get("certainty").and_then(Value::as_str) == Some("bounded");
+            let last_good = incident.get("last_good").filter(|_| is_bounded);
+            let last_good = last_good.and_then(|at| at.get("commit")?.as_u64());
+            let _ = write!(
+                out,
+                "; first bad write {}{}",
+                after(last_good),
+                write_text(first)
+            );
+        }
         None if notice.incident.is_some() => out += "; bad before it was watched",
         None => {}
     }
@@ -142,10 +152,15 @@ pub fn show_json(store: &str, listed: &Listed, keys: &[Key], notices: &[Notice])
     whole(store, vec![out.into()])
 }
 
+/// What stands before a write that is only known to lie after a position.
+fn after(last_good: Option<u64>) -> String {
+    last_good.map_or_else(String::new, |good| format!("after #{good}, by "))
+}
+
 fn first_text(incident: &Incident) -> String {
     match &incident.first_bad {
         None => "bad before".to_owned(),
-        Some((commit, write)) => write_of(*commit, write),
+        Some((commit, write)) => after(write.last_good.map(u64::from)) + &write_of(*commit, write),
     }
 }
 

@@ -23,6 +23,7 @@ mod position;
 mod recorded;
 mod relation;
 mod row;
+mod shaped;
 mod stored;
 mod touching;
 mod tree;

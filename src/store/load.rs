@@ -54,9 +54,26 @@ impl Store {
         if base < *range.end() {
             history.settle();
         }
-        self.replay(&mut history, base, *range.end())?;
+        self.replay_of(&mut history, (base, *range.end()), None)?;
         history.shrink();
         Ok(history)
+    }
+
+    /// The state of one table at a position, in a history of that state alone; the other tables have no rows.
+    ///
+    /// # Errors
+    /// As [`Store::history`].
+    pub fn table_at(&self, table: usize, at: Commit) -> Result<History, StoreError> {
+        let base = self.ledger().snapshots.range(..=at).next_back();
+        let base = base.map(|(&base, _)| base).ok_or_else(|| {
+            let begins = format!("the store does not hold #{at}");
+            StoreError::refused(begins, "name a later position")
+        })?;
+        let manifest = self.manifest(base)?;
+        let mut history = self.beginning(base, &manifest);
+        self.load(&mut history, table, &manifest.tables[table])?;
+        self.replay_of(&mut history, (base, at), Some(table))?;
+        Ok(history.from_the_head())
     }
 
     /// A history that begins with a snapshot, without its rows.
@@ -109,8 +126,13 @@ impl Store {
         Ok(())
     }
 
-    /// Applies the changes after one position up to another.
-    fn replay(&self, history: &mut History, from: Commit, to: Commit) -> Result<(), StoreError> {
+    /// Applies the changes after one position up to another; those of one table, or of all.
+    fn replay_of(
+        &self,
+        history: &mut History,
+        (from, to): (Commit, Commit),
+        table: Option<usize>,
+    ) -> Result<(), StoreError> {
         let segments: Vec<&Stretch> = self
             .ledger()
             .segments
@@ -131,10 +153,12 @@ impl Store {
                 }
             });
             for (stretch, transactions) in receiver {
-                for transaction in transactions? {
+                for mut transaction in transactions? {
                     if transaction.commit <= from || transaction.commit > to {
                         continue;
                     }
+                    let is_wanted = |change: &Change| table.is_none_or(|at| change.table == at);
+                    transaction.changes.retain(is_wanted);
                     self.apply(history, stretch, &transaction)?;
                 }
             }

@@ -3,9 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::WatchError;
 use super::metrics::Metrics;
 use super::recorder::Committed;
+use super::{Told, WatchError};
 use crate::change::Commit;
 use crate::incident::{Batch, Began, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write};
 use crate::judge::{Live, Onset, Turn};
@@ -30,6 +30,8 @@ pub(super) struct Judging {
     /// Ids of the rules that are violated, as far as that is on the disk.
     violated: HashSet<String>,
     metrics: Arc<Metrics>,
+    /// Whether a commit is all that happened since the one before it, seen as a whole.
+    bounded: bool,
 }
 
 /// What an incident has to know of its rule.
@@ -108,6 +110,7 @@ impl Judging {
             unknown,
             violated: HashSet::new(),
             metrics,
+            bounded: false,
         };
         judging.know()?;
         judging.measure(&turns);
@@ -147,14 +150,60 @@ impl Judging {
         Ok(())
     }
 
+    /// From now on, what a commit did was done by anybody since the one before it.
+    pub(super) fn bound(&mut self) {
+        self.bounded = true;
+    }
+
+    /// What is judged, and from where on.
+    pub(super) fn watching(&self) -> Told<'static> {
+        let all = self.live.rules().count();
+        let on_a_cadence = (0..all).filter(|&at| self.live.on_a_cadence(at)).count();
+        let tables = self.live.history().tables.iter();
+        let rows: usize = tables.map(|table| table.row_count()).sum();
+        Told::Watching {
+            at_every_commit: all - on_a_cadence,
+            on_a_cadence,
+            commit: self.judged(),
+            rows: rows as u64,
+        }
+    }
+
+    /// Says what changed, and keeps word that it was said.
+    pub(super) fn say(
+        &mut self,
+        notices: &[Notice],
+        tell: &mut dyn FnMut(Told<'_>) -> bool,
+    ) -> Result<(), WatchError> {
+        for notice in notices {
+            if tell(Told::Notice(notice)) {
+                self.incidents.printed(notice.seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what was decided before a crash and perhaps not said.
+    pub(super) fn say_what_is_left(
+        &mut self,
+        tell: &mut dyn FnMut(Told<'_>) -> bool,
+    ) -> Result<(), WatchError> {
+        let mut before = None;
+        loop {
+            let left = self.incidents.unprinted(100)?;
+            let first = left.first().map(|notice| notice.seq);
+            // Where nobody could be told, they are left for another time.
+            if first.is_none() || first == before {
+                return Ok(());
+            }
+            self.say(&left, tell)?;
+            before = first;
+        }
+    }
+
     /// Up to where everything was judged.
     pub(super) fn judged(&self) -> Commit {
         self.judged
-    }
-
-    /// The state and the rules.
-    pub(super) fn live(&self) -> &Live {
-        &self.live
     }
 
     /// What was found so far and said or not.
@@ -256,8 +305,9 @@ impl Judging {
                 last_good,
             }
         };
+        let before = |commit: Commit| commit.checked_sub(1).filter(|_| self.bounded);
         let began = |onset: Onset| Began {
-            write: write(onset.commit, onset.after),
+            write: write(onset.commit, onset.after.or_else(|| before(onset.commit))),
             order: onset.order,
             key: onset.key,
             onset: onset.commit,
@@ -328,16 +378,24 @@ impl Judging {
         let verdicts = self.incidents.verdicts()?.into_iter();
         let violated = verdicts.filter(|rule| rule.verdict == "violated");
         self.violated = violated.map(|rule| rule.id).collect();
+        for (facts, unknown) in self.facts.iter().zip(&self.unknown) {
+            let verdict = self.verdict(&facts.id, unknown.is_some());
+            self.metrics.verdict(&facts.id, verdict);
+        }
         Ok(())
+    }
+
+    fn verdict(&self, rule: &str, is_unknown: bool) -> Verdict {
+        match (is_unknown, self.violated.contains(rule)) {
+            (true, _) => Verdict::Unknown,
+            (false, true) => Verdict::Violated,
+            (false, false) => Verdict::Held,
+        }
     }
 
     fn measure(&mut self, turns: &[Turn]) {
         for (facts, turn) in self.facts.iter().zip(turns) {
-            let verdict = match (&turn.unknown, self.violated.contains(&facts.id)) {
-                (Some(_), _) => Verdict::Unknown,
-                (None, true) => Verdict::Violated,
-                (None, false) => Verdict::Held,
-            };
+            let verdict = self.verdict(&facts.id, turn.unknown.is_some());
             self.metrics.rule(&facts.id, turn.took, verdict);
         }
     }

@@ -226,6 +226,12 @@ impl Metrics {
         self.judging
             .get_or_create(&label)
             .observe(took.as_secs_f64());
+        self.verdict(rule, verdict);
+    }
+
+    /// What is known of a rule.
+    pub fn verdict(&self, rule: &str, verdict: Verdict) {
+        let label = OfRule { rule: rule.into() };
         let verdict = match verdict {
             Verdict::Held => 0,
             Verdict::Violated => 1,

@@ -23,6 +23,7 @@ mod recorder;
 mod run;
 mod setup;
 mod shape;
+pub mod snapshots;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -46,7 +47,9 @@ use recorder::{Policy, Recorder};
 use run::Watch;
 
 pub use feed::FeedError;
+pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
+pub use setup::{confirmed, recorded_from};
 
 /// So many inputs may wait for the watcher.
 const WAITING: usize = 64;
@@ -126,7 +129,9 @@ pub enum WatchError {
     #[error("{0}")]
     Publication(String),
     /// We may not make one.
-    #[error("the role may not make publication {0}: let the tables' owner run sql/publication.sql")]
+    #[error(
+        "the role may not make publication {0}: let the tables' owner run sql/02-publication.sql"
+    )]
     NoPublication(String),
     /// Somebody else's slot.
     #[error(
@@ -295,7 +300,7 @@ fn once(
         )));
     }
     watch.catch_up_with_the_store(begun.later, tell)?;
-    watch.announce(tell);
+    tell(watch.judging.watching());
     let feed = Feed {
         target: settings.target.clone(),
         slot: settings.slot.clone(),

@@ -80,45 +80,7 @@ impl Watch<'_> {
         }
         let notices = self.judging.sealed(self.sealed)?;
         self.print_all(&notices, tell)?;
-        // What was decided before a crash and perhaps not said.
-        loop {
-            let left = self.judging.incidents().unprinted(100)?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for notice in &left {
-                self.print(notice, tell)?;
-            }
-        }
-    }
-
-    pub(super) fn announce(&self, tell: &mut dyn FnMut(Told<'_>) -> bool) {
-        let live = self.judging.live();
-        let all = live.rules().count();
-        let on_a_cadence = (0..all).filter(|&at| live.on_a_cadence(at)).count();
-        let rows: usize = live
-            .history()
-            .tables
-            .iter()
-            .map(|table| table.row_count())
-            .sum();
-        tell(Told::Watching {
-            at_every_commit: all - on_a_cadence,
-            on_a_cadence,
-            commit: self.judging.judged(),
-            rows: rows as u64,
-        });
-    }
-
-    fn print(
-        &mut self,
-        notice: &Notice,
-        tell: &mut dyn FnMut(Told<'_>) -> bool,
-    ) -> Result<(), WatchError> {
-        if tell(Told::Notice(notice)) {
-            self.judging.incidents().printed(notice.seq)?;
-        }
-        Ok(())
+        self.judging.say_what_is_left(tell)
     }
 
     pub(super) fn print_all(
@@ -126,9 +88,7 @@ impl Watch<'_> {
         notices: &[Notice],
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<(), WatchError> {
-        notices
-            .iter()
-            .try_for_each(|notice| self.print(notice, tell))
+        self.judging.say(notices, tell)
     }
 
     pub(super) fn run(

@@ -6,12 +6,12 @@
 use std::time::{Duration, Instant};
 
 use super::feed::Durable;
-use super::needs::{Needs, fits, followable, needs, not_sent, relations, unread};
+use super::needs::{Needs, fits, followable, needs, not_sent, relations};
 use super::publication::publish;
 use super::shape::Shape;
 use super::{Settings, WatchError};
-use crate::change::{Commit, TransactionMeta};
-use crate::incident::Incidents;
+use crate::change::{Commit, Transaction, TransactionMeta};
+use crate::incident::{IncidentError, Incidents, Reading};
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{
@@ -19,7 +19,7 @@ use crate::postgres::{
 };
 use crate::schema::Schema;
 use crate::state::{History, Origin};
-use crate::store::{Format, Kind, Writer};
+use crate::store::{Format, Kind, Store, StoreError, Writer};
 
 /// What the incidents' database keeps about the stream.
 const STATE: &str = "watch.state";
@@ -42,7 +42,7 @@ pub(super) struct Begun {
     /// The state at the last position that was judged, and everything recorded after it, applied one by one by the caller.
     pub(super) history: History,
     /// What was recorded and not judged.
-    pub(super) later: Vec<crate::change::Transaction>,
+    pub(super) later: Vec<Transaction>,
     /// The store, open for writing.
     pub(super) writer: Writer,
     /// What was found so far.
@@ -82,6 +82,7 @@ pub(super) async fn begin(
     let writer = Writer::open(&settings.store, || {
         Format::new(&shown, Kind::Changes, schema.clone(), false)
     })?;
+    of_kind(&writer, Kind::Changes)?;
     fits(&writer.store().format().schema, &schema)?;
     let source = format!("{}/{}", server.system_id, server.database);
     let incidents = Incidents::open(&settings.store, &source)?;
@@ -117,15 +118,23 @@ pub(super) async fn begin(
         keep_shape(&mut start.incidents, &shape.text())?;
     }
     let anew = altered.map(|reason| (start.server.position, reason));
-    // The store's columns stand as they did when it was made.
-    let own = start.writer.store().format().schema.clone();
-    let columns = unread(&needs, &schema, &own).into_iter();
-    for (at, (unread, lost)) in columns.zip(not_sent(&catalog, &own)).enumerate() {
-        history.leave_out(at, &unread);
-        history.leave_out(at, &lost);
+    for (table, (unread, lost)) in schema
+        .tables
+        .iter()
+        .zip(needs.unread.iter().zip(not_sent(&catalog, &schema)))
+    {
+        // The store may lack a column that came later, and have others in another order.
+        let Some(at) = history.schema.table_index(&table.name) else {
+            continue;
+        };
+        let names = unread.iter().chain(&lost);
+        let names = names.map(|&column| &table.columns[column].name);
+        let own = &history.schema.tables[at];
+        let places: Vec<usize> = names.filter_map(|name| own.column_index(name)).collect();
+        history.leave_out(at, &places);
     }
     let last = last_lsn(&start.writer);
-    let schema = own;
+    let schema = start.writer.store().format().schema.clone();
     Ok(Begun {
         history,
         later,
@@ -160,11 +169,7 @@ fn wanted(settings: &Settings, catalog: &Catalog) -> Result<(Needs, Schema), Wat
     Ok((needs, Schema { tables }))
 }
 
-type Began = (
-    History,
-    Vec<crate::change::Transaction>,
-    Option<(Commit, Commit, String)>,
-);
+type Began = (History, Vec<Transaction>, Option<(Commit, Commit, String)>);
 
 struct Start<'a> {
     settings: &'a Settings,
@@ -310,23 +315,8 @@ impl Start<'_> {
 
     /// The state at the last position that was judged, and what was recorded after it.
     fn resume(&mut self) -> Result<Began, WatchError> {
-        let store = self.writer.store();
-        let head = store.ledger().head();
-        let judged = self
-            .incidents
-            .judged()?
-            .unwrap_or(store.ledger().first)
-            .min(head);
-        let judged = judged.max(store.ledger().first);
-        let mut history = store.history_of(judged..=judged)?.from_the_head();
+        let (mut history, later) = resumed(self.writer.store(), &self.incidents)?;
         history.origin = Origin::Changes;
-        let mut later = Vec::new();
-        for stretch in store.ledger().segments.values() {
-            if stretch.to > judged {
-                let transactions = store.transactions(stretch)?.into_iter();
-                later.extend(transactions.filter(|transaction| transaction.commit > judged));
-            }
-        }
         Ok((history, later, None))
     }
 
@@ -381,6 +371,47 @@ fn fitted(state: History, own: &Schema) -> Result<History, WatchError> {
     Ok(fitted)
 }
 
+/// The state at the last position that was judged, and what was recorded after it.
+pub(super) fn resumed(
+    store: &Store,
+    incidents: &Incidents,
+) -> Result<(History, Vec<Transaction>), WatchError> {
+    let first = store.ledger().first;
+    let judged = incidents.judged()?.unwrap_or(first);
+    let judged = judged.min(store.ledger().head()).max(first);
+    let history = store.history_of(judged..=judged)?.from_the_head();
+    let mut later = Vec::new();
+    for stretch in store.ledger().segments.values() {
+        if stretch.to > judged {
+            let transactions = store.transactions(stretch)?.into_iter();
+            later.extend(transactions.filter(|transaction| transaction.commit > judged));
+        }
+    }
+    Ok((history, later))
+}
+
+/// Refuses a store that was filled in the other way.
+pub(super) fn of_kind(writer: &Writer, kind: Kind) -> Result<(), StoreError> {
+    let own = writer.store().format().kind;
+    if own == kind {
+        return Ok(());
+    }
+    let (message, hint) = match own {
+        Kind::Changes => (
+            "the store holds recorded transactions, and snapshots do not continue them",
+            "watch with --mode stream, or name another store",
+        ),
+        Kind::Snapshots => (
+            "the store holds snapshots, and recorded transactions do not continue them",
+            "watch with --mode snapshots, or name another store",
+        ),
+    };
+    Err(StoreError::Refused {
+        message: message.into(),
+        hint: hint.into(),
+    })
+}
+
 /// Drops the slot: the server has to keep nothing for us any more.
 pub(super) async fn drop_slot(settings: &Settings) -> Result<(), WatchError> {
     let session = Session::open(&settings.target, "firstbad watch", Access::ReadWrite).await?;
@@ -414,6 +445,23 @@ pub(super) fn keep_shape(incidents: &mut Incidents, shape: &str) -> Result<(), W
 /// Keeps word of how far the slot may be confirmed, before it is.
 pub(super) fn confirm(incidents: &mut Incidents, lsn: Lsn) -> Result<(), WatchError> {
     Ok(incidents.set_setting(CONFIRMED, &lsn.to_string())?)
+}
+
+/// The system identifier of the server that somebody watches or watched into a store.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn recorded_from(reading: &Reading) -> Result<Option<String>, IncidentError> {
+    reading.setting(SYSTEM)
+}
+
+/// How far the log is in a store, which somebody watches or watched: all that was committed before is recorded.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn confirmed(reading: &Reading) -> Result<Option<Lsn>, IncidentError> {
+    let text = reading.setting(CONFIRMED)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Why the slot does not go on where the store ends; None where it does.

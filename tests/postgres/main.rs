@@ -1,8 +1,10 @@
 //! Postgres on real servers, which the tests start themselves: logging in, encryption, tables, the stream of changes, the watcher.
 
+mod audit;
 mod catchup;
 mod connect;
 mod decode;
+mod doctor;
 mod guest;
 mod hostile;
 mod kills;
@@ -13,10 +15,14 @@ mod pgbench;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod psql;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
+mod scripts;
+mod snapshots;
 mod stand;
+mod watcher;
 mod wire;
 #[path = "../support/writes.rs"]
 mod writes;

@@ -66,6 +66,8 @@ impl Live {
             ..options
         };
         // The clock has moved on since: what was bad then is not asked again.
+        // What is bad only now may be so by the time alone: some time after the judgement before.
+        let by_time = (clock && self.judged.is_some()).then_some(from);
         let from = if clock { head } else { from };
         let lives =
             self.judge
@@ -75,7 +77,7 @@ impl Live {
             Looked::Sampled { vague, .. } => vague.clone(),
         };
         let span = |life: crate::judge::Life| {
-            let after = vague.get(&life.onset).copied();
+            let after = vague.get(&life.onset).copied().or(by_time);
             let span = Span {
                 order: life.order,
                 key: life.key,
