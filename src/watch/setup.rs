@@ -77,25 +77,7 @@ pub(super) async fn begin(
     let server = slot::identify(&mut replication).await?;
     let until = settings.until_now.then_some(server.position);
     let catalog = Catalog::read(session.client()).await?;
-    // Planning waits for a runtime of its own, which this thread may not do here.
-    let needs = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| needs(&catalog, &settings.rules, &settings.limits));
-        asked
-            .join()
-            .expect("finding out what rules read does not panic")
-    })?;
-    if needs.tables.is_empty() {
-        return Err(WatchError::NothingToWatch);
-    }
-    followable(&catalog, &needs)?;
-    let whole = catalog.schema();
-    let schema = Schema {
-        tables: needs
-            .tables
-            .iter()
-            .map(|&at| whole.tables[at].clone())
-            .collect(),
-    };
+    let (needs, schema) = wanted(settings, &catalog)?;
     let shown = settings.target.shown();
     let writer = Writer::open(&settings.store, || {
         Format::new(&shown, Kind::Changes, schema.clone(), false)
@@ -117,24 +99,19 @@ pub(super) async fn begin(
     };
     let added = publish(settings, &session, &catalog, &needs, say).await?;
     let is_new = start.writer.store().ledger().snapshots.is_empty();
-    let oids: Vec<u32> = needs
-        .tables
-        .iter()
-        .map(|&at| catalog.tables[at].oid)
-        .collect();
+    let tables = needs.tables.iter().map(|&at| catalog.tables[at].oid);
+    let oids: Vec<u32> = tables.collect();
     let shape = Shape::read(&session, &settings.publication, &oids).await?;
-    let mut altered = None;
-    let (mut history, later, gap) = match is_new {
-        true => start.anew(durable).await?,
+    let (altered, (mut history, later, gap)) = match is_new {
+        true => (None, start.anew(durable).await?),
         false => {
-            altered = match added {
+            let altered = match added {
                 Some(added) => Some(added),
                 None => start.altered(&shape).await?,
             };
             let begun = start.again(anew, durable, say).await?;
             // Over a gap, everything was read anew.
-            altered = altered.filter(|_| begun.2.is_none());
-            begun
+            (altered.filter(|_| begun.2.is_none()), begun)
         }
     };
     if altered.is_none() {
@@ -171,6 +148,25 @@ pub(super) async fn begin(
         gap,
         until,
     })
+}
+
+/// What the rules read, and the tables of it; refuses what cannot be watched.
+fn wanted(settings: &Settings, catalog: &Catalog) -> Result<(Needs, Schema), WatchError> {
+    // Planning waits for a runtime of its own, which this thread may not do here.
+    let needs = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| needs(catalog, &settings.rules, &settings.limits));
+        asked
+            .join()
+            .expect("finding out what rules read does not panic")
+    })?;
+    if needs.tables.is_empty() {
+        return Err(WatchError::NothingToWatch);
+    }
+    followable(catalog, &needs)?;
+    let whole = catalog.schema();
+    let tables = needs.tables.iter().map(|&at| whole.tables[at].clone());
+    let tables = tables.collect();
+    Ok((needs, Schema { tables }))
 }
 
 type Began = (History, Vec<Transaction>, Option<(Commit, Commit, String)>);
@@ -259,7 +255,8 @@ impl Start<'_> {
         }
         let wanted = Wanted::Columns(self.needs.tables.iter().map(columns).collect());
         let (history, notes) = moment.read(&wanted, self.progress).await?;
-        let mut history = history.only(&self.needs.tables);
+        let own = &self.writer.store().format().schema;
+        let mut history = fitted(history.only(&self.needs.tables), own)?;
         history.origin = Origin::Changes;
         history.base = TransactionMeta {
             lsn: Some(lsn.to_string()),
@@ -344,6 +341,34 @@ impl Start<'_> {
         history.origin = Origin::Changes;
         Ok((history, Vec::new(), Some((from, to, reason))))
     }
+}
+
+/// A state with the tables and columns of another schema, which are found by name.
+fn fitted(state: History, own: &Schema) -> Result<History, WatchError> {
+    if state.schema == *own {
+        return Ok(state);
+    }
+    let mut fitted = History::beginning_at(own.clone(), state.origin, false, state.first);
+    fitted.base = state.base.clone();
+    let lacks = |what: &str| WatchError::OtherTables(format!("the database lacks {what}"));
+    for (number, table) in own.tables.iter().enumerate() {
+        let name = table.name.short();
+        let from = state.schema.table_index(&table.name);
+        let from = from.ok_or_else(|| lacks(&name))?;
+        let columns = table.columns.iter().map(|column| {
+            let at = state.schema.tables[from].column_index(&column.name);
+            at.ok_or_else(|| lacks(&format!("column {} of {name}", column.name)))
+        });
+        let columns = columns.collect::<Result<Vec<usize>, _>>()?;
+        let versions = &state.tables[from];
+        for row in versions.visible(state.first) {
+            let cells = columns.iter().map(|&column| versions.cell(column, row));
+            fitted
+                .load(number, &cells.collect::<Vec<_>>())
+                .map_err(|error| WatchError::OtherTables(format!("table {name}: {error}")))?;
+        }
+    }
+    Ok(fitted)
 }
 
 /// The state at the last position that was judged, and what was recorded after it.

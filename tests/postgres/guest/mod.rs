@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::postgres::{Cluster, Setup};
 
 /// What takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(900);
 
 pub(crate) const ORDERS: &str = "
     create table orders (id bigint primary key, status text not null, note text);

@@ -85,7 +85,9 @@ rules:
     super::until("an incident", || guest.incidents().len() == 1);
     let took = begun.elapsed().as_secs();
     assert!((2..15).contains(&took), "after {took} s");
-    let said = watcher.stop();
-    assert!(said.contains("21") && !said.contains("id 20"), "{said}");
+    watcher.stop();
+    let incident = &guest.incidents()[0];
+    let found = (&incident["first_bad"]["commit"], &incident["keys"]);
+    assert!(*found.0 == 3 && *found.1 == 1, "{incident}");
     guest.is_true();
 }
