@@ -20,6 +20,7 @@
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! postgres, store -> audit                     (rows that no recorded write explains)
+//!                +---> doctor                   (what the server lacks to be watched)
 //!
 //! firstbad.yaml -> config                        (what stands for flags and SOURCE where they are left out)
 //! ```
@@ -131,6 +132,9 @@ pub mod watch;
 
 // Reads tables again, and compares them with what the recorded log says.
 pub mod audit;
+
+// What a database lacks to be watched, what that would break, and the SQL that mends it.
+pub mod doctor;
 
 // Runs the examples inside rule files.
 pub mod case;

@@ -5,6 +5,7 @@ mod audit;
 mod bisect;
 mod check;
 mod diff;
+mod doctor;
 mod incident;
 mod inputs;
 mod live;
@@ -73,6 +74,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Watch a database: record and judge every commit, open incidents, until stopped
     Watch(watch::WatchArgs),
+    /// Say what a database lacks to be watched, what that would break, and the SQL that mends it
+    Doctor(doctor::DoctorArgs),
     /// Record a source's changes in a store, from where the store ends
     Record(record::RecordArgs),
     /// Write down the state of a source in a store
@@ -136,6 +139,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Sql(arguments) => sql::run(&arguments, &config, cli.verbose),
         Command::Diff(arguments) => diff::run(&arguments, &config, cli.verbose),
         Command::Watch(arguments) => watch::run(&arguments, &config, cli.verbose),
+        Command::Doctor(arguments) => doctor::run(&arguments, &config, cli.verbose),
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),

@@ -306,12 +306,12 @@ impl Around<'_> {
 }
 
 /// A name as it stands in SQL, in quotes.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A table's name as it stands in SQL, with its schema.
-pub(super) fn quoted_table(name: &TableName) -> String {
+pub(crate) fn quoted_table(name: &TableName) -> String {
     format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 

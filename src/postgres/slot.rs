@@ -252,7 +252,7 @@ async fn execute(session: &Session, sql: String) -> Result<(), PostgresError> {
 }
 
 /// A slot's name as the server wants it: `[a-z0-9_]{1,63}`.
-pub(super) fn valid_slot(name: &str) -> Result<&str, PostgresError> {
+pub(crate) fn valid_slot(name: &str) -> Result<&str, PostgresError> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits) {
         return Ok(name);

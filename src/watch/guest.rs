@@ -25,6 +25,8 @@ pub(super) struct Seen {
     pub(super) oldest_transaction_s: Option<f64>,
     /// What the stream does not tell and is other than before, in words.
     pub(super) altered: Option<String>,
+    /// Where the server's log ended before it was looked.
+    pub(super) end: Lsn,
     /// What is to be kept of it, where it is new and alters nothing.
     pub(super) shape: Option<String>,
 }
@@ -107,6 +109,7 @@ impl Guest {
             lag_bytes: behind(state.as_ref().and_then(|state| state.confirmed_flush)),
             oldest_transaction_s: row.try_get(1)?,
             altered,
+            end,
             shape: kept,
             slot: state,
         })

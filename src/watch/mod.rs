@@ -47,8 +47,9 @@ use recorder::{Policy, Recorder};
 use run::Watch;
 
 pub use feed::FeedError;
-pub use setup::{confirmed, recorded_from};
+pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
+pub use setup::{confirmed, recorded_from};
 
 /// So many inputs may wait for the watcher.
 const WAITING: usize = 64;
@@ -128,7 +129,9 @@ pub enum WatchError {
     #[error("{0}")]
     Publication(String),
     /// We may not make one.
-    #[error("the role may not make publication {0}: let the tables' owner run sql/publication.sql")]
+    #[error(
+        "the role may not make publication {0}: let the tables' owner run sql/02-publication.sql"
+    )]
     NoPublication(String),
     /// Somebody else's slot.
     #[error(
@@ -275,6 +278,7 @@ fn once(
         ends: VecDeque::new(),
         passed: Lsn(0),
         until: begun.until,
+        anew: begun.anew,
         behind: false,
         warned: false,
         held: false,

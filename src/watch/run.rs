@@ -44,6 +44,8 @@ pub(super) struct Watch<'a> {
     pub(super) passed: Lsn,
     /// Where to end.
     pub(super) until: Option<Lsn>,
+    /// Where the tables are to be read anew, and why: what is told before that is taken first.
+    pub(super) anew: Option<(Lsn, String)>,
     pub(super) behind: bool,
     pub(super) warned: bool,
     /// An open transaction holds the server's log back.
@@ -123,6 +125,12 @@ impl Watch<'_> {
                 ticked = Instant::now();
                 self.judge(tell)?;
                 self.ask_for_the_time()?;
+            }
+            if let Some((_, reason)) = self
+                .anew
+                .take_if(|(behind, _)| self.durable.lsn() >= *behind)
+            {
+                return Ok(Ended::Anew(reason));
             }
             if self.until.is_some_and(|until| self.durable.lsn() >= until) {
                 return Ok(Ended::Stopped);
@@ -328,10 +336,10 @@ impl Watch<'_> {
         self.outside
             .metrics
             .incidents(&self.judging.incidents().counts()?);
-        if let Some(altered) = &seen.altered {
-            return Ok(Some(Ended::Anew(altered.clone())));
+        if let (Some(altered), None) = (&seen.altered, &self.anew) {
+            self.anew = Some((seen.end, altered.clone()));
         }
-        if let Some(shape) = &seen.shape {
+        if let (Some(shape), None) = (&seen.shape, &self.anew) {
             setup::keep_shape(self.judging.incidents(), shape)?;
         }
         let lost = seen

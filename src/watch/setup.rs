@@ -55,6 +55,8 @@ pub(super) struct Begun {
     pub(super) server: slot::Identity,
     /// What the stream does not tell of the tables.
     pub(super) shape: Shape,
+    /// The tables must be read anew behind this position, and why: something happened to them that the stream does not tell.
+    pub(super) anew: Option<(Lsn, String)>,
     /// A gap that is recorded just now: from which commit to which one, and why.
     pub(super) gap: Option<(Commit, Commit, String)>,
     /// Where the server's log ended when watching began, where that is the end of the watch.
@@ -121,25 +123,38 @@ pub(super) async fn begin(
         .map(|&at| catalog.tables[at].oid)
         .collect();
     let shape = Shape::read(&session, &settings.publication, &oids).await?;
+    let mut altered = None;
     let (mut history, later, gap) = match is_new {
         true => start.anew(durable).await?,
         false => {
-            let anew = match anew.or(added) {
-                Some(anew) => Some(anew),
+            altered = match added {
+                Some(added) => Some(added),
                 None => start.altered(&shape).await?,
             };
-            start.again(anew, durable, say).await?
+            let begun = start.again(anew, durable, say).await?;
+            // Over a gap, everything was read anew.
+            altered = altered.filter(|_| begun.2.is_none());
+            begun
         }
     };
-    keep_shape(&mut start.incidents, &shape.text())?;
-    for (at, (unread, lost)) in needs
-        .unread
+    if altered.is_none() {
+        keep_shape(&mut start.incidents, &shape.text())?;
+    }
+    let anew = altered.map(|reason| (start.server.position, reason));
+    for (table, (unread, lost)) in schema
+        .tables
         .iter()
-        .zip(not_sent(&catalog, &schema))
-        .enumerate()
+        .zip(needs.unread.iter().zip(not_sent(&catalog, &schema)))
     {
-        history.leave_out(at, unread);
-        history.leave_out(at, &lost);
+        // The store may lack a column that came later, and have others in another order.
+        let Some(at) = history.schema.table_index(&table.name) else {
+            continue;
+        };
+        let names = unread.iter().chain(&lost);
+        let names = names.map(|&column| &table.columns[column].name);
+        let own = &history.schema.tables[at];
+        let places: Vec<usize> = names.filter_map(|name| own.column_index(name)).collect();
+        history.leave_out(at, &places);
     }
     let last = last_lsn(&start.writer);
     let schema = start.writer.store().format().schema.clone();
@@ -149,6 +164,7 @@ pub(super) async fn begin(
         relations: relations(&catalog, &schema),
         server: start.server,
         shape,
+        anew,
         writer: start.writer,
         incidents: start.incidents,
         last,
@@ -157,11 +173,7 @@ pub(super) async fn begin(
     })
 }
 
-type Began = (
-    History,
-    Vec<Transaction>,
-    Option<(Commit, Commit, String)>,
-);
+type Began = (History, Vec<Transaction>, Option<(Commit, Commit, String)>);
 
 struct Start<'a> {
     settings: &'a Settings,

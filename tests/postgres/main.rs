@@ -4,6 +4,8 @@ mod audit;
 mod catchup;
 mod connect;
 mod decode;
+mod doctor;
+mod guest;
 mod hostile;
 mod kills;
 mod live;
@@ -13,9 +15,11 @@ mod pgbench;
 mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod psql;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
+mod scripts;
 mod snapshots;
 mod stand;
 mod watcher;

@@ -248,7 +248,9 @@ fn a_store_is_filled_in_one_way() {
     // Another table is no part of the store, and all of its tables are watched.
     let other = "  - {id: few, table: unkeyed, row_count: {max: 3}}\n";
     place.write("r.yaml", format!("{rules}{other}"));
-    watch("snapshots", "snapshots").exits(2).warns(&["table unkeyed, which the store does not hold"]);
+    watch("snapshots", "snapshots")
+        .exits(2)
+        .warns(&["table unkeyed, which the store does not hold"]);
     place.write("r.yaml", rules);
     watch("stream", "stream").exits(0);
     watch("stream", "snapshots")
