@@ -40,7 +40,8 @@ pub(super) fn run(arguments: &DoctorArgs, config: &Config, verbose: u8) -> Outco
     let target = target(&source)?;
     // Without rules, all tables are looked at.
     let named = &arguments.rules;
-    let any_rules = !(named.rules.is_empty() && named.rule.is_empty() && named.tag.is_empty())
+    let said = [named.rules.len(), named.rule.len(), named.tag.len()];
+    let any_rules = said.iter().any(|&count| count > 0)
         || !config.rules.is_empty()
         || Path::new("rules").is_dir();
     let rules = match any_rules {

@@ -198,6 +198,9 @@ fn number(id: &str) -> Option<i64> {
     digits.parse().ok().filter(|_| plain)
 }
 
+/// An incident, its keys and what was said of it.
+pub type Shown = (Incident, Vec<Key>, Vec<Notice>);
+
 impl Reading {
     /// Opens the incidents of a store; None where nothing was watched yet. `writing` for what changes them.
     ///
@@ -239,10 +242,7 @@ impl Reading {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn show(
-        &self,
-        id: &str,
-    ) -> Result<Option<(Incident, Vec<Key>, Vec<Notice>)>, IncidentError> {
+    pub fn show(&self, id: &str) -> Result<Option<Shown>, IncidentError> {
         self.read(|db| {
             let Some(number) = existing(db, id)? else {
                 return Ok(None);

@@ -139,13 +139,16 @@ pub struct Write {
     pub last_good: Option<Commit>,
 }
 
+/// A key in the form that tells keys apart and orders them, and as JSON shows it.
+pub type NamedKey = (Box<[u8]>, Map<String, Value>);
+
 /// What was bad already where watching a rule begins.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// The rule.
     pub rule: RuleFacts,
     /// The keys, as many as are named; up to [`OPEN_MAX`] are kept.
-    pub keys: Vec<(Box<[u8]>, Map<String, Value>)>,
+    pub keys: Vec<NamedKey>,
     /// How many more there are, that are not named.
     pub unnamed: u64,
     /// Why the rule could not be judged; None when it could.

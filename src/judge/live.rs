@@ -233,10 +233,10 @@ impl Live {
         let head = self.history().head();
         let mut turns: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
         self.standing(head, &mut turns);
-        for at in 0..self.rules.len() {
+        for (at, turn) in turns.iter_mut().enumerate() {
             self.again(at);
-            self.whole(at, head, now_us, &mut turns[at]);
-            self.count(at, head, &mut turns[at]);
+            self.whole(at, head, now_us, turn);
+            self.count(at, head, turn);
         }
         self.judged = Some(head);
         for (followed, turn) in self.rules.iter().zip(&mut turns) {

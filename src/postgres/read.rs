@@ -252,8 +252,10 @@ impl Moment {
             }
             let closed = columns.iter().filter(|&&at| !info.columns[at].readable);
             let closed: Vec<String> = closed.map(|&at| quoted(&info.columns[at].name)).collect();
-            let hidden = columns.is_empty() && !info.columns.iter().any(|c| c.readable);
-            if closed.is_empty() && !(hidden && !info.readable) {
+            // Nothing of it is wanted, and not even that can be had.
+            let nothing = columns.is_empty() && info.columns.iter().all(|c| !c.readable);
+            let hidden = nothing && !info.readable;
+            if closed.is_empty() && !hidden {
                 continue;
             }
             let whole = closed.len() == columns.len();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::feed::{Durable, FeedError, Input, Room};
@@ -116,10 +116,7 @@ impl Watch<'_> {
                 if applied >= most {
                     break;
                 }
-                next = match self.inputs.try_recv() {
-                    Ok(input) => Some(input),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = self.inputs.try_recv().ok();
             }
             if applied > 0 || ticked.elapsed() >= TICK {
                 ticked = Instant::now();

@@ -124,10 +124,11 @@ impl Shape {
                     return Ok(Some("a partition with rows was attached".into()));
                 }
                 // That a partition is emptied is not told where the publication speaks of the root.
-                Some(earlier) if earlier != file => {
-                    if !ask(session, HAS_OLD_ROWS, leaf).await?.unwrap_or(false) {
-                        return Ok(Some("a partition was truncated by itself".into()));
-                    }
+                Some(earlier)
+                    if earlier != file
+                        && !ask(session, HAS_OLD_ROWS, leaf).await?.unwrap_or(false) =>
+                {
+                    return Ok(Some("a partition was truncated by itself".into()));
                 }
                 _ => {}
             }

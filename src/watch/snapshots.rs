@@ -121,9 +121,8 @@ fn until_stopped<T: Send>(
             done
         });
         while !working.is_finished() {
-            match inputs.recv_timeout(Duration::from_millis(100)) {
-                Ok(Input::Stop) => stop.notify_one(),
-                Ok(_) | Err(_) => {}
+            if let Ok(Input::Stop) = inputs.recv_timeout(Duration::from_millis(100)) {
+                stop.notify_one();
             }
         }
         working.join().expect("reading tables does not panic")
