@@ -293,11 +293,7 @@ fn pages_name_only_commands_that_exist() {
                     let known = match &found[1] {
                         "check" | "bisect" | "sql" | "diff" => true,
                         "record" | "snapshot" | "verify" | "status" => true,
-<<<<<<< HEAD
                         "watch" | "doctor" | "audit" => true,
-=======
-                        "watch" | "audit" | "doctor" => true,
->>>>>>> w-g2
                         "incident" => ["list", "show", "ack", "close"].contains(&verb),
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),
                         _ => false,
