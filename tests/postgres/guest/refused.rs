@@ -95,7 +95,7 @@ fn a_role_that_lacks_something_is_told_and_leaves_nothing_behind() {
         ("no_rows", &["may not read all of other", "GRANT SELECT"]),
         (
             "no_owner",
-            &["may not make publication", "sql/publication.sql"],
+            &["may not make publication", "publication.sql"],
         ),
     ] {
         let url = guest.url().replacen("postgres@", &format!("{role}@"), 1);
