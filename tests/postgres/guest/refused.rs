@@ -93,10 +93,7 @@ fn a_role_that_lacks_something_is_told_and_leaves_nothing_behind() {
     for (role, texts) in [
         ("no_slots", &["replication"][..]),
         ("no_rows", &["may not read all of other", "GRANT SELECT"]),
-        (
-            "no_owner",
-            &["may not make publication", "sql/publication.sql"],
-        ),
+        ("no_owner", &["may not make publication", "publication.sql"]),
     ] {
         let url = guest.url().replacen("postgres@", &format!("{role}@"), 1);
         let (code, said) = guest.start_at(&url, &["--until-now"]).ended();
