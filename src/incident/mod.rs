@@ -29,7 +29,7 @@ use crate::change::Commit;
 use crate::rule::{Severity, Threshold};
 
 pub use database::{DATABASE, IncidentError};
-pub use list::{Changes, Closing, Incident, Key, Person, Reading, State, Touched, changes};
+pub use list::{Changes, Closing, Incident, Key, Person, Reading, Shown, State, Touched, changes};
 pub use notice::{Notice, What};
 pub use pace::{Onset, Pace, pace};
 pub use take::{Incidents, RuleVerdict};
