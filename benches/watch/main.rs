@@ -3,7 +3,6 @@
 //! `cargo bench --profile dist --bench watch -- [drain] [latency] [load] [--transactions 200000] [--seconds 20] [--rows 5000000] [--rounds 3]`
 
 #[path = "../../tests/support/postgres.rs"]
-#[allow(dead_code)]
 mod postgres;
 
 use std::io::Read;
