@@ -20,7 +20,8 @@ fn the_stream_is_followed() {
         settings: &["max_prepared_transactions=10"],
         ..Setup::default()
     });
-    let checks: [(&str, fn(&Cluster)); 12] = [
+    type Check = (&'static str, fn(&Cluster));
+    let checks: [Check; 12] = [
         ("operations", operations),
         ("identities", identities),
         ("large values", large_values),

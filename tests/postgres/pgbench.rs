@@ -109,6 +109,6 @@ fn pgbench_raises_no_alarm_and_one_bad_write_raises_one() {
     let said = log();
     let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
     let about =
-        |line: &&str| line.contains("watching from") || line.contains("history-of-unknown-account");
-    assert!(said.iter().all(|line| about(&line)), "{said:#?}");
+        |line: &str| line.contains("watching from") || line.contains("history-of-unknown-account");
+    assert!(said.iter().all(|line| about(line)), "{said:#?}");
 }

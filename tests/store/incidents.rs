@@ -48,7 +48,7 @@ fn write(commit: Commit) -> Write {
 /// What becomes of a rule's keys in one commit: a key is bad in every other of its turns.
 fn turns(rule: RuleFacts, at: Commit) -> Turns {
     let key = at % 5;
-    let (is_bad, again) = ((at / 5) % 2 == 0, (at + 2) % 5);
+    let (is_bad, again) = ((at / 5).is_multiple_of(2), (at + 2) % 5);
     let order: Box<[u8]> = Box::new([key as u8]);
     let began = is_bad.then(|| Began {
         order: order.clone(),
@@ -68,7 +68,7 @@ fn turns(rule: RuleFacts, at: Commit) -> Turns {
         rule,
         began: began.into_iter().collect(),
         healed: healed.into_iter().collect(),
-        unknown: (at % 13 == 0).then(|| "a reason".into()),
+        unknown: at.is_multiple_of(13).then(|| "a reason".into()),
         judged: None,
     }
 }
