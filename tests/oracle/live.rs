@@ -21,6 +21,9 @@ use crate::{FIRST_SEED, RULES_AT_ONCE, messages, number, rules};
 const CASES: usize = 560;
 const COMMITS_MAX: usize = 25;
 
+/// Keys that are bad, and since when.
+type Open = BTreeMap<Box<[u8]>, (String, Commit)>;
+
 /// Key, onset, heal.
 type Interval = (String, Commit, Option<Commit>);
 
@@ -60,7 +63,7 @@ fn run(rng: &mut Rng, whole: &History, all: &[Rule]) -> Said {
         unknown: vec![false; all.len()],
         cuts: 0,
     };
-    let mut open: Vec<BTreeMap<Box<[u8]>, (String, Commit)>> = vec![BTreeMap::new(); all.len()];
+    let mut open: Vec<Open> = vec![BTreeMap::new(); all.len()];
     let mut at = 0;
     loop {
         let turns = live.judge(None);
