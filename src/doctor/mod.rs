@@ -1,6 +1,6 @@
 //! What a database lacks to be watched: every finding says what is missing, what that would break, and the SQL that mends it.
 //!
-//! [`Facts::ask`] asks a server in one read-only transaction; [`examine`] is a function of what was answered.
+//! [`Facts::ask`] asks a server in one read-only transaction; `examine` is a function of what was answered.
 
 mod facts;
 mod publication;
