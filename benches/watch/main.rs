@@ -57,8 +57,11 @@ fn main() -> Result<(), Failure> {
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/watch/rules.yaml");
 
+/// The program that was built with this, or the one that `FIRSTBAD_PROGRAM` names.
 fn firstbad(place: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstbad"));
+    let own = env!("CARGO_BIN_EXE_firstbad").into();
+    let program = std::env::var_os("FIRSTBAD_PROGRAM").unwrap_or(own);
+    let mut command = Command::new(program);
     command.args(arguments).current_dir(place);
     command
 }
