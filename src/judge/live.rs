@@ -32,6 +32,8 @@ const WHOLE_SHARE: u32 = 20;
 const WHOLE_STATES: usize = 12;
 /// The history is cut down when so many row versions ended, and more than live.
 const ENDED_MAX: usize = 1_000_000;
+/// A rule that takes longer for one batch is judged from time to time from then on: it must not hold up the others.
+const BATCH_MAX: Duration = Duration::from_secs(2);
 /// A rule that failed is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -66,6 +68,8 @@ pub struct Turn {
     pub healed: Vec<Heal>,
     /// Why the rule could not be judged.
     pub unknown: Option<String>,
+    /// Whether the rule is judged from time to time from now on, because judging it at every commit took too long.
+    pub slowed: bool,
     /// How many rows it is about, where its threshold asks.
     pub judged: Option<u64>,
     /// How long judging it took.
@@ -253,6 +257,11 @@ impl Live {
         let history = Arc::clone(&self.judge.history);
         let resting = self.engine.take().expect("an engine rests between batches");
         let engine = Arc::new(resting.moved(&history, head));
+        // The first judgement is of everything that is there.
+        let mut limits = self.judge.limits.clone();
+        if self.judged.is_some() {
+            limits.rule_timeout = limits.rule_timeout.min(BATCH_MAX);
+        }
         let mut running = Vec::new();
         for (at, followed) in self.rules.iter_mut().enumerate() {
             let asleep = Road::Unknown {
@@ -267,7 +276,7 @@ impl Live {
                 unreachable!("looked at above")
             };
             let task = advance(standing, compiled, Arc::clone(&engine), head);
-            running.push((at, guard::guarded(&self.judge.limits, task)));
+            running.push((at, guard::guarded(&limits, task)));
         }
         let done = self.judge.runtime().block_on(async {
             let (places, tasks): (Vec<usize>, Vec<_>) = running.into_iter().unzip();
@@ -289,6 +298,13 @@ impl Live {
                     if let Err(reason) = self.stand_by_groups(at, head, &mut turns[at]) {
                         turns[at].unknown = Some(reason);
                     }
+                }
+                Err(JudgeError::Limit(_)) if self.judged.is_some() => {
+                    turns[at].slowed = true;
+                    followed.road = Road::Whole {
+                        next: Instant::now(),
+                        last: self.judged.unwrap_or(first),
+                    };
                 }
                 Err(error) => {
                     followed.road = Road::Unknown {

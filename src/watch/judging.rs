@@ -32,6 +32,8 @@ pub(super) struct Judging {
     metrics: Arc<Metrics>,
     /// Whether a commit is all that happened since the one before it, seen as a whole.
     bounded: bool,
+    /// Rules that are judged from time to time since lately.
+    slowed: Vec<String>,
 }
 
 /// What an incident has to know of its rule.
@@ -111,6 +113,7 @@ impl Judging {
             violated: HashSet::new(),
             metrics,
             bounded: false,
+            slowed: Vec::new(),
         };
         judging.know()?;
         judging.measure(&turns);
@@ -265,6 +268,9 @@ impl Judging {
         self.measure(&turns);
         let mut rules = Vec::new();
         for (at, turn) in turns.into_iter().enumerate() {
+            if turn.slowed {
+                self.slowed.push(self.facts[at].id.clone());
+            }
             let is_news = turn.unknown != self.unknown[at];
             if turn.began.is_empty() && turn.healed.is_empty() && turn.judged.is_none() && !is_news
             {
@@ -330,6 +336,11 @@ impl Judging {
             unknown: turn.unknown,
             judged: turn.judged,
         }
+    }
+
+    /// Rules that are judged from time to time since this was asked last.
+    pub(super) fn slowed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.slowed)
     }
 
     /// Everything up to a commit is on the disk: what was found there counts now. What is to be said about it.

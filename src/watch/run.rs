@@ -151,6 +151,11 @@ impl Watch<'_> {
                 .expect("it records until the end")
                 .seal();
         }
+        for rule in self.judging.slowed() {
+            tell(Told::Note(&format!(
+                "rule {rule} reads too many rows at every commit: it is judged from time to time, and its first bad writes are bounded"
+            )));
+        }
         let now = now_us();
         for made in self.made.drain(..) {
             let delay = u64::try_from(now - made).unwrap_or(0);
