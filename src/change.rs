@@ -259,6 +259,14 @@ pub struct TransactionMeta {
     pub snapshot: Option<String>,
 }
 
+/// The machine's clock, in microseconds since the epoch.
+pub fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
 /// The changes of one commit, whole and in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transaction {

@@ -18,6 +18,8 @@
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
+//! incident, store -> evidence                   (the rows that an incident is about, before and after)
+//!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
@@ -111,6 +113,9 @@ pub mod bisect;
 
 // What becomes of violations over time: incidents, kept in `firstbad.db` beside a store.
 pub mod incident;
+
+// The rows that an incident is about: before they were bad, when they became so, and now.
+pub mod evidence;
 
 // What `check` and `bisect` found as text and JSON; checks also as JUnit, SARIF, annotations and Markdown.
 pub mod report;

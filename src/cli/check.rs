@@ -132,7 +132,7 @@ fn needed(
         Ok(prepared) if !diagnostic::any_error(found) => prepared,
         _ => return Ok(live.empty()),
     };
-    let wanted = Wanted::Columns(judge.needs(&prepared, &options));
+    let wanted = Wanted::Columns(judge.reads(&prepared, &options).state);
     let opened = live::read(live, &wanted, verbose)?;
     found.extend(opened.diagnostics);
     Ok(opened.history)

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::record::{Shape, now};
+use super::record::Shape;
 use super::{Outcome, Stop, exit, inputs, output};
+use crate::change::now_us;
 use crate::config::Config;
 use crate::incident::{self, Changes, Incident, IncidentError, Person, Reading, Touched};
 use crate::report::incident::{Listed, list_json, list_text, show_json, show_text};
@@ -26,6 +27,8 @@ pub(super) enum IncidentCommand {
     Show(ShowArgs),
     /// Say that somebody takes care of an incident
     Ack(TouchArgs),
+    /// Let nobody be alerted of an incident for a while
+    Mute(MuteArgs),
     /// Close an incident; where its rule is still violated, only a new stretch opens another
     Close(TouchArgs),
 }
@@ -83,6 +86,19 @@ pub(super) struct TouchArgs {
     by: Option<String>,
 }
 
+/// Arguments of `firstbad incident mute`
+#[derive(Debug, Args)]
+pub(super) struct MuteArgs {
+    /// The incident, as `I-7`
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    place: StoreArgs,
+    /// For how long, as `4h`; `0s` ends it
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::rule::parse_duration)]
+    pause: i64,
+}
+
 fn words(text: &str) -> Result<String, String> {
     match text.len() > WORDS_MAX {
         true => Err(format!("longer than {WORDS_MAX} bytes")),
@@ -95,6 +111,7 @@ pub(super) fn run(command: &IncidentCommand, config: &Config) -> Outcome {
         IncidentCommand::List(arguments) => list(arguments, config),
         IncidentCommand::Show(arguments) => show(arguments, config),
         IncidentCommand::Ack(arguments) => touch(arguments, config, false),
+        IncidentCommand::Mute(arguments) => mute(arguments, config),
         IncidentCommand::Close(arguments) => touch(arguments, config, true),
     }
 }
@@ -124,8 +141,7 @@ fn shown(directory: &Path) -> String {
 
 /// Incidents with the changes of their first bad writes. Where the store cannot be read, they are shown without.
 fn with_changes(directory: &Path, incidents: Vec<Incident>, most: usize) -> Vec<Listed> {
-    let columns = |incident: &Incident| incident.rule.redact.clone();
-    let hidden: Vec<Vec<String>> = incidents.iter().map(columns).collect();
+    let hidden: Vec<Vec<String>> = incidents.iter().map(Incident::redacted).collect();
     let mut wanted = Vec::new();
     for (at, incident) in incidents.iter().enumerate() {
         if let Some((commit, _)) = &incident.first_bad {
@@ -212,12 +228,28 @@ fn account() -> Option<String> {
     names.find(|name| !name.is_empty() && name.len() <= WORDS_MAX)
 }
 
+fn mute(arguments: &MuteArgs, config: &Config) -> Outcome {
+    let (_, mut reading) = open(&arguments.place, config, true)?;
+    let until = now_us().saturating_add(arguments.pause);
+    let touched = match &mut reading {
+        None => Ok(Touched::Unknown),
+        Some(reading) => reading.mute(&arguments.id, until),
+    };
+    if touched.map_err(|error| failed(&error))? == Touched::Unknown {
+        return Err(unknown(&arguments.id, reading.as_ref()));
+    }
+    let shown = crate::escape::terminal(&arguments.id.to_uppercase());
+    let until = crate::schema::value::format_timestamp(until).replace('T', " ");
+    output::print(&format!("{shown} is muted until {until}\n"));
+    Ok(exit::HELD)
+}
+
 fn touch(arguments: &TouchArgs, config: &Config, close: bool) -> Outcome {
     let (_, mut reading) = open(&arguments.place, config, true)?;
     let person = Person {
         by: arguments.by.clone().or_else(account),
         note: arguments.note.clone(),
-        time: Some(now()),
+        time: Some(now_us()),
     };
     let id = &arguments.id;
     let touched = match (&mut reading, close) {
@@ -231,7 +263,7 @@ fn touch(arguments: &TouchArgs, config: &Config, close: bool) -> Outcome {
         Touched::Done => output::print(&format!("{shown} is {state}\n")),
         Touched::Already => output::print(&format!("{shown} is {state} already\n")),
         Touched::IsClosed => {
-            let message = format!("{shown} is closed, so it cannot be acknowledged");
+            let message = format!("{shown} is closed, so it cannot be {state}");
             return Err(output::wrong_argument(&message, None));
         }
         Touched::Unknown => return Err(unknown(id, reading.as_ref())),

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::arguments::AtArgs;
 use super::settings::{self, Source};
 use super::{Outcome, Stop, exit, inputs, live, output};
+use crate::change::now_us;
 use crate::config::Config;
 use crate::escape::terminal;
 use crate::postgres::Wanted;
@@ -259,11 +260,6 @@ pub(super) fn last_time(store: &Store) -> Option<i64> {
     segment.max(ledger.snapshots.values().rev().find_map(|one| one.time))
 }
 
-/// The clock, in microseconds since the epoch.
-pub(super) fn now() -> i64 {
-    chrono::Utc::now().timestamp_micros()
-}
-
 /// The store that is filled: no file, and not the source itself.
 fn place(given: Option<PathBuf>, config: &Config, source: &Source) -> Result<PathBuf, Stop> {
     let directory = inputs::store(given, config);
@@ -310,7 +306,7 @@ pub(super) fn sealing(config: &Config) -> Sealing {
 
 /// Drops what the retention of the settings does not keep.
 fn drop_old(writer: &mut Writer, config: &Config) -> Result<Option<Dropped>, StoreError> {
-    writer.retain(retention(config), now())
+    writer.retain(retention(config), now_us())
 }
 
 /// What a store keeps.

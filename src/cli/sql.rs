@@ -130,9 +130,9 @@ fn needed(
         sample: None,
     };
     let failed = |error: &io::Error| output::world("cannot write", error);
-    let needs = judge.query_needs(query, &options);
+    let needs = judge.query_reads(query, &options);
     let needs = needs.map_err(|error| stop(&error, &failed))?;
-    live::read(live, &Wanted::Columns(needs), verbose)
+    live::read(live, &Wanted::Columns(needs.state), verbose)
 }
 
 /// The position, where the query asks for nothing but the state there.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::record::{Shape, last_time, now};
+use super::record::{Shape, last_time};
 use super::{Outcome, exit, inputs, output};
+use crate::change::now_us;
 use crate::config::Config;
 use crate::escape::terminal;
 use crate::incident::Reading;
@@ -61,7 +62,7 @@ pub(super) fn run(arguments: &StatusArgs, config: &Config) -> Outcome {
         verified: store.last_verified(),
         writer,
         open_to: open_to(&directory),
-        now: now(),
+        now: now_us(),
         store,
         incidents: open_incidents(&directory),
     };

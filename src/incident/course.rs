@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::database::{Wrong, count, damaged, stored};
 use super::notice::What;
-use super::{Began, Healed, KEPT_MAX, OPEN_MAX, RuleFacts, Turns, Write};
+use super::{Began, Detail, Healed, KEPT_MAX, OPEN_MAX, RuleFacts, Turns, Write};
 use crate::change::Commit;
 
 /// What changed, in order: the incident, and what became of it.
@@ -157,7 +157,34 @@ impl<'a> Course<'a> {
             time: now,
         };
         self.pass(&end)?;
-        self.settle(&end)
+        self.settle(&end)?;
+        self.detail(&turns.details)
+    }
+
+    /// Keeps what was found out about keys that are bad. What a key costs counts as soon as it is known.
+    fn detail(&mut self, details: &[Detail]) -> Result<(), Wrong> {
+        let known = "select seq, impact is null, incident from violations \
+                     where rule = ?1 and key_order = ?2 and state in ('pending', 'finding')";
+        let keep =
+            "update violations set evidence = ?2, impact = coalesce(impact, ?3) where seq = ?1";
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        for detail in details {
+            let known = self
+                .db
+                .query_row(known, params![self.facts.id, &*detail.order], row);
+            let Some((seq, is_new, incident)): Option<(i64, bool, Option<i64>)> =
+                known.optional()?
+            else {
+                continue;
+            };
+            let evidence = serde_json::Value::Object(detail.evidence.clone()).to_string();
+            self.db
+                .execute(keep, params![seq, evidence, detail.impact])?;
+            if let (true, Some(number), Some(impact)) = (is_new, incident, &detail.impact) {
+                super::stretch::cost(self.db, number, impact)?;
+            }
+        }
+        Ok(())
     }
 
     /// What was bad where watching begins.
@@ -175,8 +202,6 @@ impl<'a> Course<'a> {
                 key: key.clone(),
                 onset: at,
                 write: Write::default(),
-                evidence: serde_json::Map::new(),
-                impact: None,
             };
             self.add(&began, deadline, true)?;
         }
@@ -186,7 +211,8 @@ impl<'a> Course<'a> {
             commit: at,
             write: None,
             time: now,
-        })
+        })?;
+        self.detail(&standing.details)
     }
 
     fn deadline(&self, began: Option<i64>) -> Option<i64> {
@@ -267,8 +293,8 @@ impl<'a> Course<'a> {
         one: &Began,
         (deadline, before, state, incident): (Option<i64>, bool, &str, Option<i64>),
     ) -> Result<(), Wrong> {
-        let insert = "insert into violations (rule, key_order, key, onset, wrote, onset_time, evidence, impact, deadline, state, \
-                      pre_existing, incident) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let insert = "insert into violations (rule, key_order, key, onset, wrote, onset_time, evidence, deadline, state, \
+                      pre_existing, incident) values (?1, ?2, ?3, ?4, ?5, ?6, '{}', ?7, ?8, ?9, ?10)";
         let wrote = (!before).then(|| one.write.to_json(one.onset));
         self.db.execute(
             insert,
@@ -279,8 +305,6 @@ impl<'a> Course<'a> {
                 one.onset,
                 wrote,
                 one.write.time,
-                serde_json::Value::Object(one.evidence.clone()).to_string(),
-                one.impact,
                 deadline,
                 state,
                 before,

@@ -39,6 +39,8 @@ create table rules (
 create table incidents (
     number integer primary key autoincrement,
     rule text not null references rules (id),
+    -- the incident that this stretch belongs to, where it is not the first of it
+    part_of integer references incidents (number),
     state text not null check (state in ('open', 'acknowledged', 'quarantined', 'repaired', 'closed')),
     pre_existing integer not null,
     opened integer,
@@ -51,9 +53,14 @@ create table incidents (
     overdue integer,
     ended integer,
     closed text,
-    acknowledged text
+    acknowledged text,
+    -- who set its rows apart, put them right or released them last
+    marked text,
+    -- no alerts before this time
+    muted integer
 ) strict;
 create index incidents_of_rule on incidents (rule);
+create index incidents_parts on incidents (part_of);
 create table violations (
     seq integer primary key,
     rule text not null references rules (id),

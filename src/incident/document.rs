@@ -4,9 +4,10 @@ use rusqlite::{Connection, Row, params};
 use serde_json::{Map, Value, json};
 
 use super::database::{Wrong, commit, count, damaged};
-use super::list::{Closing, Incident, Key, Person, State};
+use super::list::{Closing, Incident, Key, Person, RawKey, State};
 use super::pace::{Onset, pace};
-use super::{KEPT_MAX, RuleFacts, Write, facts};
+use super::stretch::sum;
+use super::{KEPT_MAX, RuleFacts, Write, cause, facts};
 use crate::change::Commit;
 use crate::schema::value::format_timestamp;
 use crate::verdict::redact;
@@ -14,41 +15,128 @@ use crate::verdict::redact;
 /// How many keys stand in a list of incidents.
 const KEYS_SHOWN: u64 = 10;
 
-const INCIDENT: &str = "select number, rules.id, state, pre_existing, opened, first_bad, keys, onsets, last_onset, impact, overdue, \
-                        ended, closed, acknowledged, facts, incident, before, bad, standing, incidents.keys > 0 and incomplete \
-                        from incidents, rules where incidents.rule = rules.id and number = ?";
+const STRETCH: &str = "select number, rules.id, state, pre_existing, opened, first_bad, keys, onsets, last_onset, impact, overdue, \
+                       ended, closed, acknowledged, facts, incident, before, bad, standing, incidents.keys > 0 and incomplete, muted, marked \
+                       from incidents, rules where incidents.rule = rules.id and number = ?";
 
-/// One incident with its first keys.
+/// One incident with its first keys, by its number or that of one of its parts.
 pub(super) fn of(db: &Connection, number: i64) -> Result<Incident, Wrong> {
-    let mut incident = db.query_row(INCIDENT, [number], |row| Ok(read(row)))??;
-    incident.first_keys = keys(db, &incident, KEYS_SHOWN)?;
-    incident.pace = {
-        let query = "select onset, onset_time from violations where incident = ?1 and onset_time is not null \
-                     order by onset, seq limit ?2";
-        let mut statement = db.prepare(query)?;
-        let most = super::database::stored(KEPT_MAX);
-        let rows = statement.query_map(params![number, most], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get(1)?))
-        })?;
-        let onset = |row: Result<(i64, i64), rusqlite::Error>| {
-            let (at, time) = row?;
-            Ok::<_, Wrong>(Onset {
-                commit: commit(at)?,
-                time,
-            })
-        };
-        let mut onsets: Vec<Onset> = rows.map(onset).collect::<Result<_, _>>()?;
-        // The latest may be one of those that are only counted.
-        if let (Some(last), Some(time)) = (onsets.last().copied(), incident.last_onset)
-            && time > last.time
-            && incident.onsets > onsets.len() as u64
-        {
-            onsets.push(Onset { time, ..last });
-        }
-        let now = super::database::number(db, "clock")?;
-        pace(&onsets, now).filter(|_| !incident.pre_existing)
-    };
+    let root = cause::root(db, number)?;
+    let mut whole: Option<Incident> = None;
+    let mut onsets = Vec::new();
+    for part in cause::parts(db, root)? {
+        let stretch = stretch(db, part)?;
+        onsets.extend(onsets_of(db, &stretch)?);
+        whole = Some(match whole {
+            None => stretch,
+            Some(whole) => whole.with(stretch),
+        });
+    }
+    let mut incident = whole.ok_or_else(|| damaged(format!("incident I-{root} is missing")))?;
+    incident.first_keys.sort_by_key(|key| key.onset);
+    incident
+        .first_keys
+        .truncate(usize::try_from(KEYS_SHOWN).expect("it is small"));
+    onsets.sort();
+    let now = super::database::number(db, "clock")?;
+    incident.pace = pace(&onsets, now).filter(|_| !incident.pre_existing);
     Ok(incident)
+}
+
+/// One stretch of an incident with its first keys, without its pace.
+fn stretch(db: &Connection, number: i64) -> Result<Incident, Wrong> {
+    let mut stretch = db.query_row(STRETCH, [number], |row| Ok(read(row)))??;
+    stretch.first_keys = keys(db, &stretch, KEYS_SHOWN)?;
+    Ok(stretch)
+}
+
+/// All stretches of all incidents, by number, as if each were an incident of its own.
+#[cfg(test)]
+pub(super) fn stretches(db: &Connection) -> Result<Vec<Incident>, Wrong> {
+    let mut statement = db.prepare("select number from incidents order by number")?;
+    let numbers = statement.query_map([], |row| row.get(0))?;
+    let now = super::database::number(db, "clock")?;
+    let one = |number: Result<i64, rusqlite::Error>| {
+        let mut one = stretch(db, number?)?;
+        one.pace = pace(&onsets_of(db, &one)?, now).filter(|_| !one.pre_existing);
+        Ok(one)
+    };
+    numbers.map(one).collect()
+}
+
+/// When the violations of a stretch began, as far as that is kept.
+fn onsets_of(db: &Connection, stretch: &Incident) -> Result<Vec<Onset>, Wrong> {
+    let query = "select onset, onset_time from violations where incident = ?1 and onset_time is not null \
+                 order by onset, seq limit ?2";
+    let mut statement = db.prepare(query)?;
+    let most = super::database::stored(KEPT_MAX);
+    let rows = statement.query_map(params![stretch.number, most], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get(1)?))
+    })?;
+    let onset = |row: Result<(i64, i64), rusqlite::Error>| {
+        let (at, time) = row?;
+        Ok::<_, Wrong>(Onset {
+            commit: commit(at)?,
+            time,
+        })
+    };
+    let mut onsets: Vec<Onset> = rows.map(onset).collect::<Result<_, _>>()?;
+    // The latest may be one of those that are only counted.
+    if let (Some(last), Some(time)) = (onsets.last().copied(), stretch.last_onset)
+        && time > last.time
+        && stretch.onsets > onsets.len() as u64
+    {
+        onsets.push(Onset { time, ..last });
+    }
+    Ok(onsets)
+}
+
+impl Incident {
+    /// The incident with one more of its stretches.
+    fn with(mut self, part: Incident) -> Incident {
+        let both = [self.closed.take(), part.closed];
+        let at = |closed: &Closing| match closed {
+            Closing::Healed { write, time, .. } => write.time.or(*time),
+            Closing::Person(person) => person.time,
+        };
+        self.closed = match both {
+            [Some(a), Some(b)] => Some(if at(&b) > at(&a) { b } else { a }),
+            // It is over when all its stretches are.
+            _ => None,
+        };
+        self.ended = self.ended.zip(part.ended).map(|(a, b)| a.max(b));
+        self.state = self.state.min(part.state);
+        for rule in part.rules {
+            if !self.rules.iter().any(|known| known.id == rule.id) {
+                self.rules.push(rule);
+            }
+        }
+        self.opened = earliest(self.opened, part.opened);
+        let commit = |first: &Option<(Commit, Write)>| first.as_ref().map(|(commit, _)| *commit);
+        if commit(&part.first_bad) < commit(&self.first_bad) {
+            self.first_bad = part.first_bad;
+        }
+        self.keys += part.keys;
+        self.bad += part.bad;
+        self.onsets += part.onsets;
+        self.last_onset = self.last_onset.max(part.last_onset);
+        self.impact = match (self.impact, part.impact) {
+            (Some(a), Some(b)) => sum(Some(&a), &b),
+            (a, b) => a.or(b),
+        };
+        self.overdue = earliest(self.overdue, part.overdue);
+        self.acknowledged = self.acknowledged.or(part.acknowledged);
+        self.marked = self.marked.or(part.marked);
+        self.muted = self.muted.max(part.muted);
+        self.incomplete |= part.incomplete;
+        self.first_keys.extend(part.first_keys);
+        self.parts.extend(part.parts);
+        self
+    }
+}
+
+fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
 }
 
 fn read(row: &Row<'_>) -> Result<Incident, Wrong> {
@@ -63,14 +151,18 @@ fn read(row: &Row<'_>) -> Result<Incident, Wrong> {
     let ended: Option<i64> = row.get(11)?;
     let closed: Option<String> = row.get(12)?;
     let acknowledged: Option<String> = row.get(13)?;
+    let marked: Option<String> = row.get(21)?;
     let of = |running: Option<i64>, bad: i64| match running == Some(number) {
         true => count(bad),
         false => 0,
     };
+    let state = State::read(&state).ok_or_else(odd)?;
+    let rule = RuleFacts::from_json(&facts_text).ok_or_else(odd)?;
     Ok(Incident {
         number,
-        state: State::read(&state).ok_or_else(odd)?,
-        rule: RuleFacts::from_json(&facts_text).ok_or_else(odd)?,
+        state,
+        rules: vec![rule],
+        parts: vec![(number, state)],
         pre_existing: row.get(3)?,
         opened: row.get(4)?,
         first_bad,
@@ -83,6 +175,8 @@ fn read(row: &Row<'_>) -> Result<Incident, Wrong> {
         ended: ended.map(commit).transpose()?,
         closed: closed.map(|text| closing(&text)),
         acknowledged: acknowledged.map(|text| person(&facts::object(&text))),
+        marked: marked.map(|text| person(&facts::object(&text))),
+        muted: row.get(20)?,
         incomplete: row.get(19)?,
         pace: None,
         first_keys: Vec::new(),
@@ -111,10 +205,10 @@ fn closing(text: &str) -> Closing {
     }
 }
 
-const KEYS: &str = "select key, onset, healed, healed_by, deadline, evidence, times, state, wrote from violations where incident = ?1 \
-                    order by onset, key_order limit ?2";
+const KEYS: &str = "select violations.key, onset, healed, healed_by, deadline, evidence, times, violations.state, wrote, facts, impact \
+                    from violations, rules where incident = ?1 and rules.id = rule order by onset, key_order limit ?2";
 
-/// The first keys of an incident, by onset; those of its rule's `redact:` columns are hidden.
+/// The first keys of every stretch of an incident, by onset; those of its rule's `redact:` columns are hidden.
 pub(super) fn keys(db: &Connection, incident: &Incident, most: u64) -> Result<Vec<Key>, Wrong> {
     let read = |row: &Row<'_>| -> Result<Key, Wrong> {
         let (key, evidence): (String, String) = (row.get(0)?, row.get(5)?);
@@ -122,9 +216,14 @@ pub(super) fn keys(db: &Connection, incident: &Incident, most: u64) -> Result<Ve
         let (healed_by, wrote): (Option<String>, Option<String>) = (row.get(3)?, row.get(8)?);
         let write = |text: Option<String>| Some(Write::from_json(&text?)?.1);
         let state: String = row.get(7)?;
+        let facts_text: String = row.get(9)?;
+        let rule = RuleFacts::from_json(&facts_text);
+        let rule = rule.ok_or_else(|| damaged("what it says of a rule cannot be read"))?;
         let mut key = Key {
+            rule: rule.id,
             key: facts::object(&key),
             evidence: facts::object(&evidence),
+            impact: row.get(10)?,
             onset: commit(row.get(1)?)?,
             write: write(wrote),
             healed: healed.map(commit).transpose()?,
@@ -134,12 +233,38 @@ pub(super) fn keys(db: &Connection, incident: &Incident, most: u64) -> Result<Ve
                 .then(|| row.get(6).map(count))
                 .transpose()?,
         };
-        redact::hide_columns(&incident.rule.redact, [&mut key.key, &mut key.evidence]);
+        redact::hide_columns(&rule.redact, [&mut key.key, &mut key.evidence]);
         Ok(key)
     };
     let mut statement = db.prepare(KEYS)?;
     let most = super::database::stored(most);
-    let rows = statement.query_map(params![incident.number, most], |row| Ok(read(row)))?;
+    let mut keys = Vec::new();
+    for (part, _) in &incident.parts {
+        let rows = statement.query_map(params![part, most], |row| Ok(read(row)))?;
+        for row in rows {
+            keys.push(row??);
+        }
+    }
+    keys.sort_by_key(|key| key.onset);
+    Ok(keys)
+}
+
+/// The keys of all stretches of an incident as they are, in the order of their onsets.
+pub(super) fn raw_keys(db: &Connection, root: i64) -> Result<Vec<RawKey>, Wrong> {
+    let query = "select rule, key, onset, healed from violations where incident in \
+                 (select number from incidents where number = ?1 or part_of = ?1) order by onset, rule, key_order";
+    let read = |row: &Row<'_>| -> Result<RawKey, Wrong> {
+        let key: String = row.get(1)?;
+        let healed: Option<i64> = row.get(3)?;
+        Ok(RawKey {
+            rule: row.get(0)?,
+            key: facts::object(&key),
+            onset: commit(row.get(2)?)?,
+            healed: healed.map(commit).transpose()?,
+        })
+    };
+    let mut statement = db.prepare(query)?;
+    let rows = statement.query_map([root], |row| Ok(read(row)))?;
     rows.map(|row| row?).collect()
 }
 
@@ -188,6 +313,7 @@ impl Key {
     /// The key as JSON shows it.
     pub fn document(&self) -> Map<String, Value> {
         let mut out = Map::new();
+        out.insert("rule".into(), self.rule.clone().into());
         out.insert("key".into(), self.key.clone().into());
         out.insert("commit".into(), self.onset.into());
         out.insert("healed".into(), self.healed.into());
@@ -198,6 +324,7 @@ impl Key {
             out.insert("times".into(), times.into());
         }
         out.insert("evidence".into(), self.evidence.clone().into());
+        out.insert("impact".into(), self.impact.clone().into());
         out
     }
 }
@@ -205,13 +332,14 @@ impl Key {
 impl Incident {
     /// The incident as `firstbad/incidents@1` has it; `changes` of the first bad write are missing, the store has them.
     pub fn document(&self) -> Map<String, Value> {
-        let rule = &self.rule;
+        let rule = self.rule();
+        let rules: Vec<&str> = self.rules.iter().map(|rule| rule.id.as_str()).collect();
         let mut out = Map::new();
         let mut put = |name: &str, value: Value| _ = out.insert(name.to_owned(), value);
         put("id", self.id().into());
         put("state", self.state.as_str().into());
-        put("severity", rule.severity.as_str().into());
-        put("rules", json!([rule.id]));
+        put("severity", self.severity().as_str().into());
+        put("rules", json!(rules));
         put("opened", self.opened.map(format_timestamp).into());
         let first = self.first_bad.as_ref();
         put("first_bad", first.map(|(at, by)| write(*at, by)).into());
@@ -229,11 +357,13 @@ impl Incident {
             if self.pre_existing { self.keys } else { 0 }.into(),
         );
         put("bad", self.bad.into());
-        put("events", rule.event.then_some(self.onsets).into());
+        put("events", self.is_event().then_some(self.onsets).into());
         put("overdue", self.overdue.map(format_timestamp).into());
         let acknowledged = self.acknowledged.as_ref().map(Person::json);
         put("acknowledged", acknowledged.into());
         put("closed", self.closed.as_ref().map(Closing::json).into());
+        put("marked", self.marked.as_ref().map(Person::json).into());
+        put("muted", self.muted.map(format_timestamp).into());
         put("table", rule.table.clone().into());
         put("description", rule.description.clone().into());
         put("owner", rule.owner.clone().into());

@@ -42,6 +42,9 @@ impl RuleFacts {
             "event": self.event,
             "key": self.key,
             "redact": self.redact,
+            "reads": self.reads,
+            "yaml": self.yaml,
+            "sql": self.sql,
         })
         .to_string()
     }
@@ -64,6 +67,9 @@ impl RuleFacts {
             event: value.get("event")?.as_bool()?,
             key: texts(&value, "key"),
             redact: texts(&value, "redact"),
+            reads: texts(&value, "reads"),
+            yaml: text(&value, "yaml"),
+            sql: text(&value, "sql"),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Incidents as people see them: listed, shown, acknowledged and closed, also while a watcher runs.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -11,14 +11,12 @@ use super::database::{self, DATABASE, IncidentError, Wrong};
 use super::notice::{self, Draft, Notice, What};
 use super::pace::Pace;
 use super::{RuleFacts, Write, document};
-use crate::bisect::{Certainty, RowChange};
-use crate::change::{Change, Commit, Image, Transaction};
-use crate::schema::Schema;
-use crate::store::{Store, StoreError, Stretch};
-use crate::verdict::redact;
+use crate::bisect::Certainty;
+use crate::change::{Commit, Decimal};
+use crate::rule::Severity;
 
-/// The life of an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The life of an incident; of several rules, the least is that of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Nobody has said anything of it.
     Open,
@@ -97,10 +95,14 @@ impl Closing {
 /// A key of an incident.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
+    /// The rule's id.
+    pub rule: String,
     /// The key; columns of the rule's `redact:` are hidden.
     pub key: Map<String, Value>,
     /// What is wrong with it, hidden in the same way.
     pub evidence: Map<String, Value>,
+    /// What the rule's `impact` is for it, as decimal text.
+    pub impact: Option<String>,
     /// The commit after which it was bad.
     pub onset: Commit,
     /// That commit's attributes; None for what was bad before.
@@ -115,14 +117,29 @@ pub struct Key {
     pub times: Option<u64>,
 }
 
-/// A rule's violations over one stretch.
+/// A key of an incident as it is: nothing is hidden.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawKey {
+    /// The rule's id.
+    pub rule: String,
+    /// The key.
+    pub key: Map<String, Value>,
+    /// The commit after which it was bad.
+    pub onset: Commit,
+    /// The commit that healed it.
+    pub healed: Option<Commit>,
+}
+
+/// The violations of one cause: a rule's over one stretch, or several rules'.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
     pub(super) number: i64,
     /// Where in its life it is.
     pub state: State,
-    /// The rule.
-    pub rule: RuleFacts,
+    /// Its rules, in the order in which they joined it; there is one at least.
+    pub rules: Vec<RuleFacts>,
+    /// Its stretches, and where in their lives they are.
+    pub(super) parts: Vec<(i64, State)>,
     /// Whether it is about what was bad before the rule was watched.
     pub pre_existing: bool,
     /// When it opened, in microseconds since the epoch.
@@ -147,6 +164,10 @@ pub struct Incident {
     pub closed: Option<Closing>,
     /// Who takes care of it.
     pub acknowledged: Option<Person>,
+    /// Who set its rows apart, put them right or released them last.
+    pub marked: Option<Person>,
+    /// Nobody is told of it before this time, in microseconds since the epoch.
+    pub muted: Option<i64>,
     /// Whether some of its keys are only counted.
     pub incomplete: bool,
     /// How its violations come.
@@ -159,6 +180,50 @@ impl Incident {
     /// Its name: `I-7`.
     pub fn id(&self) -> String {
         format!("I-{}", self.number)
+    }
+
+    /// The rule that opened it.
+    pub fn rule(&self) -> &RuleFacts {
+        &self.rules[0]
+    }
+
+    /// How bad it is: as its worst rule.
+    pub fn severity(&self) -> Severity {
+        let severities = self.rules.iter().map(|rule| rule.severity);
+        severities.max().unwrap_or_default()
+    }
+
+    /// Whether all its rules judge writes, so that it has events.
+    pub fn is_event(&self) -> bool {
+        self.rules.iter().all(|rule| rule.event)
+    }
+
+    /// Columns that any of its rules hides.
+    pub fn redacted(&self) -> Vec<String> {
+        let columns = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.redact.iter().cloned());
+        columns.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether all stretches but one are over.
+    pub(super) fn is_alone(&self, number: i64) -> bool {
+        let mut others = self.parts.iter().filter(|(other, _)| *other != number);
+        others.all(|(_, state)| *state == State::Closed)
+    }
+
+    /// What lists go by: what is not over, what is worse, costs more and is more.
+    fn rank(&self) -> impl Ord + use<> {
+        let impact = self.impact.as_deref().and_then(Decimal::parse);
+        let impact = impact
+            .and_then(|impact| impact.rescale(6))
+            .map(|impact| impact.unscaled);
+        (
+            self.state == State::Closed,
+            Reverse((self.severity(), impact, self.bad, self.keys)),
+            self.number,
+        )
     }
 
     /// How sure its first bad write is.
@@ -224,18 +289,27 @@ impl Reading {
         read().map_err(|error| error.at(&self.path, "read"))
     }
 
-    /// All incidents that fit, by number: all or only those that are not closed, of one rule or of all.
+    /// All incidents that fit, the worst first: all or only those that are not closed, of one rule or of all.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn list(&self, all: bool, rule: Option<&str>) -> Result<Vec<Incident>, IncidentError> {
-        let query = "select number from incidents where (?1 or state <> 'closed') and (?2 is null or rule = ?2) order by number";
+        let query = "select distinct coalesce(part_of, number) from incidents where (?1 or state <> 'closed') and (?2 is null or rule = ?2)";
         self.read(|db| {
             let mut statement = db.prepare(query)?;
             let numbers = statement.query_map(params![all, rule], |row| row.get(0))?;
             let numbers: Vec<i64> = numbers.collect::<Result<_, _>>()?;
-            numbers.into_iter().map(|at| document::of(db, at)).collect()
+            let incidents = numbers.into_iter().map(|at| document::of(db, at));
+            let mut incidents: Vec<Incident> = incidents.collect::<Result<_, _>>()?;
+            incidents.sort_by_cached_key(Incident::rank);
+            Ok(incidents)
         })
+    }
+
+    /// All stretches, by number, as if each were an incident of its own.
+    #[cfg(test)]
+    pub(super) fn stretches(&self) -> Result<Vec<Incident>, IncidentError> {
+        self.read(document::stretches)
     }
 
     /// One incident by its name, with all its keys that are kept and what was said of it; None where there is no such incident.
@@ -251,6 +325,20 @@ impl Reading {
             let keys = document::keys(db, &incident, u64::MAX)?;
             let notices = notice::of(db, number)?;
             Ok(Some((incident, keys, notices)))
+        })
+    }
+
+    /// One incident with its keys as they are, nothing hidden; None where there is no such incident.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn raw_keys(&self, id: &str) -> Result<Option<(Incident, Vec<RawKey>)>, IncidentError> {
+        self.read(|db| {
+            let Some(number) = existing(db, id)? else {
+                return Ok(None);
+            };
+            let keys = document::raw_keys(db, number)?;
+            Ok(Some((document::of(db, number)?, keys)))
         })
     }
 
@@ -296,27 +384,69 @@ impl Reading {
     /// # Errors
     /// When the file cannot be written.
     pub fn acknowledge(&mut self, id: &str, person: &Person) -> Result<Touched, IncidentError> {
-        let update =
-            "update incidents set state = 'acknowledged', acknowledged = ?2 where number = ?1";
-        self.touch(id, State::Acknowledged, (update, &said(person)), person)
+        let update = "update incidents set state = 'acknowledged', acknowledged = ?2 \
+                      where (number = ?1 or part_of = ?1) and state <> 'closed'";
+        let update = (update, said(person));
+        self.touch(id, State::Acknowledged, update, What::Acknowledged, person)
     }
 
-    /// Closes an incident. Where its rule is still violated it stays closed: only a new stretch opens another.
+    /// Closes an incident. Where its rules are still violated it stays closed: only a new stretch opens another.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn close(&mut self, id: &str, person: &Person) -> Result<Touched, IncidentError> {
-        let update = "update incidents set state = 'closed', closed = ?2 where number = ?1";
+        let update = "update incidents set state = 'closed', closed = ?2 \
+                      where (number = ?1 or part_of = ?1) and state <> 'closed'";
         let mut closing = said(person);
         closing.insert("reason".into(), "person".into());
-        self.touch(id, State::Closed, (update, &closing), person)
+        let what = What::Closed("by a person".into());
+        self.touch(id, State::Closed, (update, closing), what, person)
+    }
+
+    /// Keeps word that the rows of an incident were set apart, put right, or are no longer set apart ([`State::Open`]).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn mark(&mut self, id: &str, to: State, person: &Person) -> Result<Touched, IncidentError> {
+        let (update, what) = match to {
+            State::Quarantined => ("state = 'quarantined'", What::Quarantined),
+            State::Repaired => ("state = 'repaired'", What::Repaired),
+            State::Acknowledged => return self.acknowledge(id, person),
+            State::Closed => return self.close(id, person),
+            // Who took care of it does so still.
+            State::Open => (
+                "state = case when acknowledged is null then 'open' else 'acknowledged' end",
+                What::Released,
+            ),
+        };
+        let update = format!(
+            "update incidents set {update}, marked = ?2 where (number = ?1 or part_of = ?1) and state <> 'closed'"
+        );
+        self.touch(id, to, (&update, said(person)), what, person)
+    }
+
+    /// Asks for nobody to be told of an incident before a time, in microseconds since the epoch.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn mute(&mut self, id: &str, until: i64) -> Result<Touched, IncidentError> {
+        let mut run = || -> Result<Touched, Wrong> {
+            let Some(number) = existing(&self.db, id)? else {
+                return Ok(Touched::Unknown);
+            };
+            let update = "update incidents set muted = ?2 where number = ?1 or part_of = ?1";
+            self.db.execute(update, params![number, until])?;
+            Ok(Touched::Done)
+        };
+        run().map_err(|error| error.at(&self.path, "write"))
     }
 
     fn touch(
         &mut self,
         id: &str,
         to: State,
-        (update, said): (&str, &Map<String, Value>),
+        (update, said): (&str, Map<String, Value>),
+        what: What,
         person: &Person,
     ) -> Result<Touched, IncidentError> {
         let mut run = || -> Result<Touched, Wrong> {
@@ -328,24 +458,20 @@ impl Reading {
             };
             let before = document::of(&db, number)?.state;
             match (before, to) {
-                (State::Closed, State::Acknowledged) => return Ok(Touched::IsClosed),
                 (before, to) if before == to => return Ok(Touched::Already),
+                (State::Closed, _) => return Ok(Touched::IsClosed),
                 _ => {}
             }
             let said = Value::Object(said.clone()).to_string();
             db.execute(update, params![number, said])?;
             let incident = document::of(&db, number)?;
-            let what = match to {
-                State::Closed => What::Closed("by a person".into()),
-                _ => What::Acknowledged,
-            };
             notice::keep(
                 &db,
                 Draft {
                     time: person.time,
                     what: &what,
-                    rule: &incident.rule.id,
-                    severity: incident.rule.severity,
+                    rule: &incident.rule().id,
+                    severity: incident.severity(),
                     incident: Some((number, incident.document())),
                 },
             )?;
@@ -364,82 +490,11 @@ fn said(person: &Person) -> Map<String, Value> {
     out
 }
 
+/// The number of the incident with a name, or of the one that it is a part of.
 fn existing(db: &Connection, id: &str) -> Result<Option<i64>, Wrong> {
     let Some(number) = number(id) else {
         return Ok(None);
     };
-    let query = "select number from incidents where number = ?";
+    let query = "select coalesce(part_of, number) from incidents where number = ?";
     Ok(db.query_row(query, [number], |row| row.get(0)).optional()?)
-}
-
-/// The changes of a transaction: some of them, and how many more there are.
-pub type Changes = (Vec<RowChange>, u64);
-
-/// The changes of commits as their store has them, with the named columns hidden; at most `most` of each. What is missing the store has not
-/// recorded yet, or does not keep any more. Every segment is read once.
-///
-/// # Errors
-/// When the store is damaged.
-pub fn changes(
-    store: &Store,
-    wanted: &[(Commit, &[String])],
-    most: usize,
-) -> Result<Vec<Option<Changes>>, StoreError> {
-    let segments = &store.ledger().segments;
-    let mut places: BTreeMap<Commit, Vec<usize>> = BTreeMap::new();
-    for (at, (commit, _)) in wanted.iter().enumerate() {
-        let stretch = segments.range(..=*commit).next_back();
-        let holds = |stretch: &Stretch| stretch.to >= *commit && !stretch.unseen;
-        if let Some((from, _)) = stretch.filter(|(_, stretch)| holds(stretch)) {
-            places.entry(*from).or_default().push(at);
-        }
-    }
-    let mut out = vec![None; wanted.len()];
-    for (from, ats) in places {
-        let Some(stretch) = segments.get(&from) else {
-            continue;
-        };
-        let transactions = store.transactions(stretch)?;
-        for at in ats {
-            let (commit, columns) = wanted[at];
-            let found = transactions.iter().find(|one| one.commit == commit);
-            out[at] = found.map(|transaction| shown(store, transaction, columns, most));
-        }
-    }
-    Ok(out)
-}
-
-fn shown(store: &Store, transaction: &Transaction, columns: &[String], most: usize) -> Changes {
-    let schema = &store.format().schema;
-    let some = transaction.changes.iter().take(most);
-    let mut some: Vec<RowChange> = some
-        .map(|change| {
-            let named = named(schema, change);
-            RowChange::new(schema, &named)
-        })
-        .collect();
-    for change in &mut some {
-        let maps = [&mut change.key, &mut change.before, &mut change.after];
-        redact::hide_columns(columns, maps.into_iter().flatten());
-    }
-    let left = transaction.changes.len().saturating_sub(most);
-    (some, left as u64)
-}
-
-/// A change with the key of its row before it, or after it where the row is new or keeps its key.
-fn named<'a>(schema: &Schema, change: &'a Change) -> Cow<'a, Change> {
-    let columns = &schema.tables[change.table].primary_key;
-    if change.key.is_some() || columns.is_empty() {
-        return Cow::Borrowed(change);
-    }
-    let of = |image: &Image| -> Option<Image> {
-        let cell = |at: &usize| image.iter().find(|(column, _)| column == at).cloned();
-        columns.iter().map(cell).collect()
-    };
-    let images = [&change.before, &change.after];
-    let key = images.into_iter().flatten().find_map(of);
-    Cow::Owned(Change {
-        key,
-        ..change.clone()
-    })
 }

@@ -8,6 +8,8 @@
 //! An incident is one rule and one stretch: it opens with the first finding, is updated while the stretch runs, and is closed when the last
 //! key heals. Keys that were bad before anything was watched make an incident of their own, without a first bad write.
 
+mod cause;
+mod changes;
 mod course;
 mod database;
 mod document;
@@ -19,6 +21,8 @@ mod stretch;
 mod take;
 
 #[cfg(test)]
+mod cause_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;
@@ -28,8 +32,9 @@ use serde_json::{Map, Value};
 use crate::change::Commit;
 use crate::rule::{Severity, Threshold};
 
+pub use changes::{Changes, changes};
 pub use database::{DATABASE, IncidentError};
-pub use list::{Changes, Closing, Incident, Key, Person, Reading, Shown, State, Touched, changes};
+pub use list::{Closing, Incident, Key, Person, RawKey, Reading, Shown, State, Touched};
 pub use notice::{Notice, What};
 pub use pace::{Onset, Pace, pace};
 pub use take::{Incidents, RuleVerdict};
@@ -63,6 +68,8 @@ pub struct Turns {
     pub began: Vec<Began>,
     /// Keys that became good.
     pub healed: Vec<Healed>,
+    /// What was found out about keys that are bad.
+    pub details: Vec<Detail>,
     /// Why the rule could not be judged; None when it could.
     pub unknown: Option<String>,
     /// How many subjects the rule judges after the batch, for `max_percent`; None leaves the last figure.
@@ -94,6 +101,12 @@ pub struct RuleFacts {
     pub key: Vec<String>,
     /// Columns whose values never leave.
     pub redact: Vec<String>,
+    /// All tables that it reads, its subject among them, as `schema.name`.
+    pub reads: Vec<String>,
+    /// The rule as its file has it.
+    pub yaml: Option<String>,
+    /// The query that judges it.
+    pub sql: Option<String>,
 }
 
 /// A key that became bad.
@@ -107,6 +120,13 @@ pub struct Began {
     pub onset: Commit,
     /// That commit's attributes.
     pub write: Write,
+}
+
+/// What is wrong with a key that is bad, and what it costs.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    /// As in [`Began`].
+    pub order: Box<[u8]>,
     /// What is wrong with it.
     pub evidence: Map<String, Value>,
     /// What the rule's `impact` is for this key, as decimal text.
@@ -155,6 +175,8 @@ pub struct Standing {
     pub unknown: Option<String>,
     /// How many subjects the rule judges.
     pub judged: Option<u64>,
+    /// What was found out about the keys.
+    pub details: Vec<Detail>,
 }
 
 /// A key that is bad, as whoever judges needs it to go on after a restart.

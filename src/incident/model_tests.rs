@@ -208,7 +208,7 @@ fn incidents_are_the_stretches_whatever_batches_and_crashes() {
         play(&mut rng, place.path(), &rules);
         let listed = listed(place.path());
         for (rule, lives) in &rules {
-            let have = listed.iter().filter(|one| one.rule.id == rule.id);
+            let have = listed.iter().filter(|one| one.rule().id == rule.id);
             let have: Vec<&Incident> = have.collect();
             if rule.event {
                 let events = have.iter().map(|one| one.onsets).sum::<u64>();

@@ -23,8 +23,16 @@ pub enum What {
     Closed(String),
     /// Its stretch had not ended after all.
     Reopened,
+    /// Another rule is violated for the same cause: it is part of the incident from now on.
+    Joined,
     /// Somebody takes care of it.
     Acknowledged,
+    /// Its rows are set apart.
+    Quarantined,
+    /// Its rows have their good values again.
+    Repaired,
+    /// Its rows are no longer set apart.
+    Released,
     /// The rule cannot be judged; this is why.
     Unknown(String),
     /// The rule can be judged again.
@@ -40,7 +48,11 @@ impl What {
             What::Healed(_) => "healed",
             What::Closed(_) => "closed",
             What::Reopened => "reopened",
+            What::Joined => "joined",
             What::Acknowledged => "acknowledged",
+            What::Quarantined => "quarantined",
+            What::Repaired => "repaired",
+            What::Released => "released",
             What::Unknown(_) => "unknown",
             What::Known => "known",
         }
@@ -70,7 +82,11 @@ impl What {
             "healed" => What::Healed(keys?),
             "closed" => What::Closed(reason),
             "reopened" => What::Reopened,
+            "joined" => What::Joined,
             "acknowledged" => What::Acknowledged,
+            "quarantined" => What::Quarantined,
+            "repaired" => What::Repaired,
+            "released" => What::Released,
             "unknown" => What::Unknown(reason),
             "known" => What::Known,
             _ => return None,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::course::{Course, Moment};
 use super::database::{Wrong, commit, count, stored};
 use super::notice::What;
-use super::{Began, KEPT_MAX, Write, facts};
+use super::{Began, KEPT_MAX, Write, cause, facts};
 use crate::change::{Commit, Decimal};
 
 impl Course<'_> {
@@ -78,9 +78,24 @@ impl Course<'_> {
         first: Option<&(Commit, String)>,
         moment: &Moment<'_>,
     ) -> Result<i64, Wrong> {
-        let insert = "insert into incidents (rule, state, pre_existing, opened, first_bad) values (?1, 'open', ?2, ?3, ?4)";
+        let insert = "insert into incidents (rule, state, pre_existing, opened, first_bad, part_of, acknowledged) \
+                      values (?1, ?2, ?3, ?4, ?5, ?6, (select acknowledged from incidents where number = ?6))";
         let first = first.map(|(_, wrote)| wrote);
-        let opened = params![self.facts.id, first.is_none(), moment.time, first];
+        let (part_of, state) = match first {
+            Some(first) => cause::of(self.db, first)?.unzip(),
+            None => (None, None),
+        };
+        // What somebody takes care of already needs nobody else.
+        let state = state.filter(|state| state == "acknowledged");
+        let state = state.as_deref().unwrap_or("open");
+        let opened = params![
+            self.facts.id,
+            state,
+            first.is_none(),
+            moment.time,
+            first,
+            part_of
+        ];
         self.db.execute(insert, opened)?;
         Ok(self.db.last_insert_rowid())
     }
@@ -220,7 +235,7 @@ impl Course<'_> {
                 order: one.order.to_vec(),
                 onset: one.onset.into(),
                 time: one.write.time,
-                impact: one.impact.clone(),
+                impact: None,
                 wrote: None,
                 deadline: None,
             };
@@ -327,20 +342,31 @@ impl Tally {
         }
         self.keys += 1;
         if let Some(more) = &row.impact {
-            self.impact = match sum(self.impact.as_deref(), more) {
-                Some(sum) if !self.impact_lost => Some(sum),
-                _ => {
-                    self.impact_lost = true;
-                    None
-                }
-            };
+            self.cost(more);
         }
         Ok(())
     }
+
+    fn cost(&mut self, more: &str) {
+        self.impact = match sum(self.impact.as_deref(), more) {
+            Some(sum) if !self.impact_lost => Some(sum),
+            _ => {
+                self.impact_lost = true;
+                None
+            }
+        };
+    }
+}
+
+/// Adds what a key of a stretch costs.
+pub(super) fn cost(db: &Connection, number: i64, more: &str) -> Result<(), Wrong> {
+    let mut tally = Tally::load(db, number)?;
+    tally.cost(more);
+    tally.save(db, number)
 }
 
 /// The exact sum of two decimals; None where it has more than 38 digits, or one of them is none.
-fn sum(old: Option<&str>, more: &str) -> Option<String> {
+pub(super) fn sum(old: Option<&str>, more: &str) -> Option<String> {
     let more = Decimal::parse(more)?;
     let Some(old) = old else {
         return Some(more.to_string());

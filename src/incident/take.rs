@@ -1,5 +1,6 @@
 //! What the watcher does with incidents: one transaction a batch.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, TransactionBehavior, params};
@@ -7,7 +8,7 @@ use rusqlite::{Connection, Row, TransactionBehavior, params};
 use super::course::Course;
 use super::database::{self, DATABASE, IncidentError, Wrong, commit, count};
 use super::notice::{self, Draft, Notice, What};
-use super::{Batch, OpenKey, Standing, document, facts};
+use super::{Batch, OpenKey, Standing, State, cause, document, facts};
 use crate::change::Commit;
 
 /// The incidents of a store, open for the one who judges.
@@ -248,14 +249,34 @@ impl Incidents {
     /// # Errors
     /// When the file cannot be read.
     pub fn counts(&self) -> Result<Vec<(String, String, u64)>, IncidentError> {
-        let query = "select state, facts ->> 'severity', count(*) from incidents, rules where rule = id group by 1, 2 order by 1, 2";
+        let query = "select coalesce(part_of, number), state, facts ->> 'severity' from incidents, rules where rule = id";
         self.reading(|db| {
             let mut statement = db.prepare(query)?;
             let rows = statement.query_map([], |row| {
-                let number: i64 = row.get(2)?;
-                Ok((row.get(0)?, row.get(1)?, count(number)))
+                let (number, state, severity): (i64, String, String) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok((number, State::read(&state), facts::severity(&severity)))
             })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let mut incidents = BTreeMap::new();
+            for row in rows {
+                let (number, state, severity) = row?;
+                let (Some(state), Some(severity)) = (state, severity) else {
+                    return Err(database::damaged("an incident cannot be read"));
+                };
+                let parts = incidents.entry(number).or_insert((state, severity));
+                *parts = (parts.0.min(state), parts.1.max(severity));
+            }
+            let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+            for (state, severity) in incidents.into_values() {
+                *counts
+                    .entry((state.as_str(), severity.as_str()))
+                    .or_default() += 1;
+            }
+            let counts = counts.into_iter();
+            let text = |((state, severity), count): ((&str, &str), u64)| {
+                (state.to_owned(), severity.to_owned(), count)
+            };
+            Ok(counts.map(text).collect())
         })
     }
 
@@ -336,8 +357,23 @@ fn conclude(
     let (rule, severity) = (course.facts.id.clone(), course.facts.severity);
     let told = course.save()?;
     let mut keep = |what: &What, number: Option<i64>| -> Result<(), Wrong> {
+        let mut what = what;
         let incident = match number {
-            Some(number) => Some((number, document::of(db, number)?.document())),
+            Some(number) => {
+                let root = cause::root(db, number)?;
+                let incident = document::of(db, root)?;
+                let others = incident.rules.len() > 1 || root != number;
+                match (what, incident.state) {
+                    // Its other rules are violated still.
+                    (What::Closed(_), state) if state != State::Closed => return Ok(()),
+                    (What::Opened, _) if root != number => what = &What::Joined,
+                    (What::Reopened, _) if others && !incident.is_alone(number) => {
+                        what = &What::Joined;
+                    }
+                    _ => {}
+                }
+                Some((root, incident.document()))
+            }
             None => None,
         };
         said.push(notice::keep(

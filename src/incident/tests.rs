@@ -21,6 +21,9 @@ pub(super) fn facts(id: &str) -> RuleFacts {
         event: false,
         key: vec!["id".into()],
         redact: Vec::new(),
+        reads: vec!["public.t".into()],
+        yaml: None,
+        sql: None,
     }
 }
 
@@ -45,8 +48,6 @@ pub(super) fn began(key: u8, onset: Commit) -> Began {
         key: Map::from_iter([("id".into(), key.into())]),
         onset,
         write: write(onset),
-        evidence: Map::new(),
-        impact: Some(format!("{key}.50")),
     }
 }
 
@@ -68,9 +69,15 @@ pub(super) fn batch(from: Commit, until: Commit, rules: Vec<Turns>) -> Batch {
 }
 
 pub(super) fn turns(rule: &RuleFacts, began: Vec<Began>, healed: Vec<Healed>) -> Turns {
+    let detail = |began: &Began| Detail {
+        order: began.order.clone(),
+        evidence: Map::from_iter([("total".into(), 9.into())]),
+        impact: Some(format!("{}.50", began.order[0])),
+    };
     Turns {
         late: false,
         rule: rule.clone(),
+        details: began.iter().map(detail).collect(),
         began,
         healed,
         unknown: None,
@@ -88,7 +95,7 @@ pub(super) fn listed(directory: &Path) -> Vec<Incident> {
     let reading = Reading::open(directory, false)
         .expect("it opens")
         .expect("it is there");
-    reading.list(true, None).expect("it is read")
+    reading.stretches().expect("it is read")
 }
 
 fn said(notices: &[Notice]) -> Vec<String> {
@@ -175,7 +182,7 @@ fn an_incident_opens_grows_heals_and_closes() {
     );
     assert_eq!(
         document["onsets"][0],
-        json!({"key": {"id": 1}, "commit": 2, "healed": 4, "evidence": {}})
+        json!({"rule": "r", "key": {"id": 1}, "commit": 2, "healed": 4, "evidence": {"total": 9}, "impact": "1.50"})
     );
     assert_eq!(
         (list[1].id(), list[1].state, list[1].bad),
@@ -386,6 +393,7 @@ fn what_was_bad_before_is_blamed_on_nobody() {
         rule: rule.clone(),
         keys: vec![key(1), key(2)],
         unnamed: 1,
+        details: Vec::new(),
         unknown: None,
         judged: None,
     };

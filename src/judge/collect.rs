@@ -105,6 +105,8 @@ pub(super) struct Collector<'a> {
     kept: BTreeMap<KeyBytes, Violation>,
     rows: u64,
     impact: Option<Impact>,
+    /// The same key by key, where that is asked for.
+    impacts: Option<BTreeMap<KeyBytes, Impact>>,
     /// The only keys that are looked at, if not all are.
     only: Option<&'a BTreeSet<KeyBytes>>,
 }
@@ -114,6 +116,35 @@ pub(super) struct Collector<'a> {
 enum Impact {
     Exact(Decimal),
     Float(f64),
+}
+
+impl Impact {
+    /// The sum of this and what there was before.
+    fn onto(self, before: Option<Impact>) -> Result<Impact, JudgeError> {
+        match (before, self) {
+            (None, added) => Ok(added),
+            (Some(Impact::Exact(a)), Impact::Exact(b)) => {
+                let scale = a.scale.max(b.scale);
+                let sum = a.rescale(scale).zip(b.rescale(scale));
+                let sum = sum.and_then(|(a, b)| a.unscaled.checked_add(b.unscaled));
+                let too_large =
+                    || JudgeError::Limit("the sum of `impact` has more than 38 digits".into());
+                Ok(Impact::Exact(Decimal {
+                    unscaled: sum.ok_or_else(too_large)?,
+                    scale,
+                }))
+            }
+            (Some(Impact::Float(a)), Impact::Float(b)) => Ok(Impact::Float(a + b)),
+            (Some(_), _) => Err(JudgeError::Engine("`impact` changes its type".into())),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Impact::Exact(decimal) => decimal.to_string(),
+            Impact::Float(value) => value.to_string(),
+        }
+    }
 }
 
 /// The end of a collection.
@@ -126,6 +157,8 @@ pub(super) struct Found {
     pub(super) kept: BTreeMap<KeyBytes, Violation>,
     /// Sum of impacts, as text.
     pub(super) impact: Option<String>,
+    /// The same of each key, where that was asked for.
+    pub(super) impacts: BTreeMap<KeyBytes, String>,
 }
 
 impl<'a> Collector<'a> {
@@ -142,6 +175,7 @@ impl<'a> Collector<'a> {
             kept: BTreeMap::new(),
             rows: 0,
             impact: None,
+            impacts: None,
             only: None,
         }
     }
@@ -149,6 +183,12 @@ impl<'a> Collector<'a> {
     /// A collector that looks at some keys only.
     pub(super) fn only(mut self, keys: &'a BTreeSet<KeyBytes>) -> Self {
         self.only = Some(keys);
+        self
+    }
+
+    /// A collector that adds up impacts key by key too.
+    pub(super) fn by_key(mut self) -> Self {
+        self.impacts = Some(BTreeMap::new());
         self
     }
 
@@ -174,7 +214,7 @@ impl<'a> Collector<'a> {
                         continue;
                     }
                     if let Some(impact) = &impact {
-                        self.add_impact(impact, row)?;
+                        self.add_impact(&bytes, impact, row)?;
                     }
                     self.enter(bytes, || {
                         violation(&compiled.key, &keys, &compiled.evidence, &evidence, row)
@@ -196,10 +236,13 @@ impl<'a> Collector<'a> {
             count: self.seen.len() as u64 + self.counted,
             rows: self.rows,
             kept: self.kept,
-            impact: self.impact.map(|impact| match impact {
-                Impact::Exact(decimal) => decimal.to_string(),
-                Impact::Float(value) => value.to_string(),
-            }),
+            impact: self.impact.map(Impact::text),
+            impacts: self
+                .impacts
+                .into_iter()
+                .flatten()
+                .map(|(key, impact)| (key, impact.text()))
+                .collect(),
         }
     }
 
@@ -265,7 +308,12 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn add_impact(&mut self, values: &ArrayRef, row: usize) -> Result<(), JudgeError> {
+    fn add_impact(
+        &mut self,
+        key: &KeyBytes,
+        values: &ArrayRef,
+        row: usize,
+    ) -> Result<(), JudgeError> {
         let data_type = data_type_of_arrow(values.data_type());
         let added = match cell_from_array(&data_type, values, row).map_err(JudgeError::engine)? {
             Cell::Int(value) => Impact::Exact(Decimal {
@@ -277,22 +325,11 @@ impl<'a> Collector<'a> {
             Cell::Null => return Ok(()),
             _ => return Err(JudgeError::Engine("`impact` is no number".into())),
         };
-        self.impact = Some(match (self.impact, added) {
-            (None, added) => added,
-            (Some(Impact::Exact(a)), Impact::Exact(b)) => {
-                let scale = a.scale.max(b.scale);
-                let sum = a.rescale(scale).zip(b.rescale(scale));
-                let sum = sum.and_then(|(a, b)| a.unscaled.checked_add(b.unscaled));
-                let too_large =
-                    || JudgeError::Limit("the sum of `impact` has more than 38 digits".into());
-                Impact::Exact(Decimal {
-                    unscaled: sum.ok_or_else(too_large)?,
-                    scale,
-                })
-            }
-            (Some(Impact::Float(a)), Impact::Float(b)) => Impact::Float(a + b),
-            (Some(_), _) => return Err(JudgeError::Engine("`impact` changes its type".into())),
-        });
+        self.impact = Some(added.onto(self.impact)?);
+        if let Some(impacts) = &mut self.impacts {
+            let sum = added.onto(impacts.get(key).copied())?;
+            impacts.insert(key.clone(), sum);
+        }
         Ok(())
     }
 

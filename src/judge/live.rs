@@ -7,9 +7,10 @@
 //! A rule that cannot be lifted, or whose verdict the time changes between commits, is judged as a whole on a cadence: its onsets are
 //! bounded by the judgement before.
 
+mod facts;
 mod whole;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 use super::engine::Engine;
 use super::lifted::{Span, Standing, Stood, Summaries, Tuning};
 use super::named::commit_column;
-use super::{Judge, JudgeError, Limits, Options, guard};
+use super::{Detail, Judge, JudgeError, Limits, Options, guard};
 use crate::change::{Commit, Transaction};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Compiled, Plan};
@@ -34,6 +35,8 @@ const WHOLE_STATES: usize = 12;
 const ENDED_MAX: usize = 1_000_000;
 /// A rule that takes longer for one batch is judged from time to time from then on: it must not hold up the others.
 const BATCH_MAX: Duration = Duration::from_secs(2);
+/// Why a rule is not judged that cannot be judged at every commit.
+const NOT_SELDOM: &str = "it judges writes and cannot be judged at every commit, and from time to time would miss some; `firstbad bisect STORE` judges it";
 /// A rule that failed is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -66,10 +69,14 @@ pub struct Turn {
     pub began: Vec<Onset>,
     /// Keys that are good again, in the order of the commits. One that began and healed in between is in both.
     pub healed: Vec<Heal>,
+    /// What is wrong with keys that are bad: those of this turn, or of earlier ones.
+    pub details: Vec<Detail>,
     /// Why the rule could not be judged.
     pub unknown: Option<String>,
     /// Whether the rule is judged from time to time from now on, because judging it at every commit took too long.
     pub slowed: bool,
+    /// Whether what it tells may lie before what was judged last: it was not judged then.
+    pub late: bool,
     /// How many rows it is about, where its threshold asks.
     pub judged: Option<u64>,
     /// How long judging it took.
@@ -81,7 +88,7 @@ enum Road {
     /// At every commit.
     Standing(Box<Standing>, Arc<Compiled>),
     /// As a whole, on a cadence.
-    Whole { next: Instant, last: Commit },
+    Whole { next: Instant },
     /// Not at all until later.
     Unknown { reason: String, again: Instant },
 }
@@ -92,11 +99,20 @@ struct Followed {
     road: Road,
     /// Why it can never be judged again, where that is so.
     lost: Option<String>,
+    /// Whether its plan has judged nothing yet: then all that is there is judged, which may take longer than a batch.
+    fresh: bool,
+    /// Whether it was given up at every commit, and nobody was told so yet.
+    slowed: bool,
+    /// Up to where it was judged.
+    until: Commit,
     /// The keys that are bad, by their form that sorts, and since when.
     open: HashMap<Box<[u8]>, Commit>,
     /// Those of them that an earlier run has told, and that were not looked at yet.
     remembered: HashSet<Box<[u8]>>,
     counted: Option<Instant>,
+    /// Keys that began to be bad and were not looked at closely yet, and when they may be.
+    vague: BTreeSet<Box<[u8]>>,
+    looked: Instant,
 }
 
 /// Rules that are judged while their history grows.
@@ -125,6 +141,7 @@ impl Live {
             Ok(judge) => judge,
             Err(error) => return Ok(Err(error)),
         };
+        let history_first = judge.history().first;
         let follow = |rule: &Rule| Followed {
             rule: rule.clone(),
             road: Road::Unknown {
@@ -132,9 +149,14 @@ impl Live {
                 again: Instant::now(),
             },
             lost: None,
+            fresh: true,
+            slowed: false,
+            until: history_first,
             open: HashMap::new(),
             remembered: HashSet::new(),
             counted: None,
+            vague: BTreeSet::new(),
+            looked: Instant::now(),
         };
         let mut live = Live {
             judge,
@@ -144,7 +166,11 @@ impl Live {
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
         };
-        live.plan(None)?;
+        live.judge.prepare(rules, &live.at_the_head())?;
+        live.plan(false);
+        if history_first > 0 {
+            live.forget_the_deleted();
+        }
         Ok(Ok(live))
     }
 
@@ -197,7 +223,6 @@ impl Live {
     /// Gives up the rules that read some columns of a table, for good: they are unknown from now on. Without columns, all that read the
     /// table. The columns are kept no more.
     pub fn lose(&mut self, table: usize, columns: Option<&[usize]>, reason: &str) {
-        let name = self.history().schema.tables[table].clone();
         for at in 0..self.rules.len() {
             if self.rules[at].lost.is_some() {
                 continue;
@@ -205,25 +230,8 @@ impl Live {
             let Ok(prepared) = self.prepared(&self.rules[at].rule.clone()) else {
                 continue;
             };
-            let is_lost = |column: &String| match columns {
-                None => true,
-                Some(columns) => columns.iter().any(|&at| {
-                    let own = &name.columns[at].name;
-                    column == own
-                        || ["before_", "after_", "key_"]
-                            .iter()
-                            .any(|image| column.strip_prefix(image) == Some(own))
-                }),
-            };
-            let reads = prepared.reads();
-            let mut of_table = reads.iter().filter(|(read, _)| {
-                let relation = read.split_once('.').map_or("", |(_, relation)| relation);
-                let relation = relation
-                    .split_once('(')
-                    .map_or(relation, |(table, _)| table);
-                *read == name.name.to_string() || relation == name.name.short()
-            });
-            if of_table.any(|(_, read)| columns.is_none() || read.iter().any(is_lost)) {
+            let reads = self.judge.reads(&[prepared], &self.at_the_head());
+            if reads.touches(table, columns) {
                 self.rules[at].give_up(reason);
             }
         }
@@ -235,15 +243,23 @@ impl Live {
     /// Judges everything that was applied. `now_us` is the clock of the stream. One turn a rule, in their order.
     pub fn judge(&mut self, now_us: Option<i64>) -> Vec<Turn> {
         let head = self.history().head();
-        let mut turns: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
+        let behind = |followed: &Followed| self.judged.is_some_and(|at| followed.until < at);
+        let late = |followed: &Followed| Turn {
+            late: behind(followed),
+            ..Turn::default()
+        };
+        let mut turns: Vec<Turn> = self.rules.iter().map(late).collect();
         self.standing(head, &mut turns);
         for (at, turn) in turns.iter_mut().enumerate() {
             self.again(at);
             self.whole(at, head, now_us, turn);
             self.count(at, head, turn);
+            self.look_closely(at, turn);
         }
         self.judged = Some(head);
-        for (followed, turn) in self.rules.iter().zip(&mut turns) {
+        for (followed, turn) in self.rules.iter_mut().zip(&mut turns) {
+            turn.late |= matches!(followed.road, Road::Whole { .. });
+            turn.slowed = std::mem::take(&mut followed.slowed);
             if let Road::Unknown { reason, .. } = &followed.road {
                 turn.unknown.get_or_insert_with(|| reason.clone());
             }
@@ -257,11 +273,9 @@ impl Live {
         let history = Arc::clone(&self.judge.history);
         let resting = self.engine.take().expect("an engine rests between batches");
         let engine = Arc::new(resting.moved(&history, head));
-        // The first judgement is of everything that is there.
-        let mut limits = self.judge.limits.clone();
-        if self.judged.is_some() {
-            limits.rule_timeout = limits.rule_timeout.min(BATCH_MAX);
-        }
+        let limits = self.judge.limits.clone();
+        let mut in_time = limits.clone();
+        in_time.rule_timeout = limits.rule_timeout.min(BATCH_MAX);
         let mut running = Vec::new();
         for (at, followed) in self.rules.iter_mut().enumerate() {
             let asleep = Road::Unknown {
@@ -276,7 +290,8 @@ impl Live {
                 unreachable!("looked at above")
             };
             let task = advance(standing, compiled, Arc::clone(&engine), head);
-            running.push((at, guard::guarded(&limits, task)));
+            let limits = if followed.fresh { &limits } else { &in_time };
+            running.push((at, guard::guarded(limits, task)));
         }
         let done = self.judge.runtime().block_on(async {
             let (places, tasks): (Vec<usize>, Vec<_>) = running.into_iter().unzip();
@@ -296,22 +311,11 @@ impl Live {
                 }
                 Ok(Advanced::TooHot) => {
                     if let Err(reason) = self.stand_by_groups(at, head, &mut turns[at]) {
-                        turns[at].unknown = Some(reason);
+                        self.rules[at].wait(reason);
                     }
                 }
-                Err(JudgeError::Limit(_)) if self.judged.is_some() => {
-                    turns[at].slowed = true;
-                    followed.road = Road::Whole {
-                        next: Instant::now(),
-                        last: self.judged.unwrap_or(first),
-                    };
-                }
-                Err(error) => {
-                    followed.road = Road::Unknown {
-                        reason: error.to_string(),
-                        again: Instant::now() + AGAIN_AFTER,
-                    };
-                }
+                Err(JudgeError::Limit(_)) => followed.slow_down(),
+                Err(error) => followed.wait(error.to_string()),
             }
         }
     }
@@ -353,29 +357,34 @@ impl Live {
         if Instant::now() < again || self.rules[at].lost.is_some() {
             return;
         }
-        let rule = self.rules[at].rule.clone();
-        self.rules[at].road = match self.road(&rule, Summaries::OfWholeTables) {
-            Ok(road) => road,
-            Err(reason) => Road::Unknown {
-                reason,
-                again: Instant::now() + AGAIN_AFTER,
-            },
-        };
+        let (rule, until) = (self.rules[at].rule.clone(), self.rules[at].until);
+        if rule.check.judges_writes() && self.history().first > until {
+            let to = self.history().first;
+            self.rules[at].give_up(&format!(
+                "its writes from #{} to #{to} were not judged; `firstbad bisect STORE` judges them",
+                until + 1
+            ));
+            return;
+        }
+        self.set_out(at, &rule);
     }
 
     /// How a rule is to be judged.
     fn road(&self, rule: &Rule, keep: Summaries) -> Result<Road, String> {
         let whole = Road::Whole {
             next: Instant::now(),
-            last: self.judged.unwrap_or(self.history().first),
         };
+        let writes = rule.check.judges_writes();
         let prepared = self.prepared(rule)?;
         let compiled = match &prepared.plan {
             Plan::Refused(reason) => return Err(reason.clone()),
             Plan::Shape { .. } | Plan::Metric { .. } => return Ok(whole),
-            Plan::Query(_) if prepared.asks_for_the_time() => return Ok(whole),
             // What was deleted long ago must be known, so it is not cut into batches.
             Plan::Query(_) if rule.check == Check::NoResurrection => return Ok(whole),
+            Plan::Query(_) if writes && prepared.asks_for_the_time() => {
+                return Err(NOT_SELDOM.into());
+            }
+            Plan::Query(_) if prepared.asks_for_the_time() => return Ok(whole),
             Plan::Query(compiled) => Arc::new(compiled.clone()),
         };
         let history = &self.judge.history;
@@ -387,38 +396,24 @@ impl Live {
             self.judge
                 .runtime()
                 .block_on(Standing::plan(&engine, &compiled, keep, &self.tuning));
-        let Ok(mut standing) = standing else {
-            return Ok(whole);
+        let mut standing = match standing {
+            Ok(standing) => standing,
+            Err(_) if writes => return Err(NOT_SELDOM.into()),
+            Err(_) => return Ok(whole),
         };
-        let writes = rule.check.judges_writes();
         let column = writes.then(|| commit_column(rule, &compiled).map(str::to_owned));
         standing.watch(column.transpose().map_err(|error| error.to_string())?);
         Ok(Road::Standing(Box::new(standing), compiled))
     }
 
-    /// Plans all rules anew. `told` says what is known to be bad at the head.
-    fn plan(&mut self, told: Option<()>) -> Result<(), Vec<Diagnostic>> {
+    /// Plans the rules over the history as it is; with `again`, only those that are judged at every commit.
+    fn plan(&mut self, again: bool) {
         let rules: Vec<Rule> = self.rules().cloned().collect();
-        if told.is_none() {
-            let options = Options {
-                position: self.history().head(),
-                now_us: None,
-                sample: None,
-            };
-            self.judge.prepare(&rules, &options)?;
-        }
         for (at, rule) in rules.iter().enumerate() {
-            let waits = matches!(self.rules[at].road, Road::Whole { .. });
-            if (waits && told.is_some()) || self.rules[at].lost.is_some() {
+            if again && !matches!(self.rules[at].road, Road::Standing(..)) {
                 continue;
             }
-            self.rules[at].road = match self.road(rule, Summaries::OfWholeTables) {
-                Ok(road) => road,
-                Err(reason) => Road::Unknown {
-                    reason,
-                    again: Instant::now() + AGAIN_AFTER,
-                },
-            };
+            self.set_out(at, rule);
         }
         let history = &self.judge.history;
         let engine = self
@@ -426,7 +421,37 @@ impl Live {
             .workshop
             .lifting_engine(history, history.head(), None);
         self.engine = Some(engine.resting());
-        Ok(())
+    }
+
+    /// Puts a rule on its road.
+    fn set_out(&mut self, at: usize, rule: &Rule) {
+        let road = self.road(rule, Summaries::OfWholeTables);
+        self.rules[at].fresh = true;
+        self.rules[at].road = road.unwrap_or_else(|reason| Road::Unknown {
+            reason,
+            again: Instant::now() + AGAIN_AFTER,
+        });
+    }
+
+    /// How the rules are judged at the head.
+    fn at_the_head(&self) -> Options {
+        Options {
+            position: self.history().head(),
+            now_us: None,
+            sample: None,
+        }
+    }
+
+    /// What was deleted before the history begins is not known: rules that ask for it are given up.
+    fn forget_the_deleted(&mut self) {
+        let first = self.history().first;
+        for followed in &mut self.rules {
+            if followed.rule.check == Check::NoResurrection {
+                followed.give_up(&format!(
+                    "what was deleted before #{first} is not kept in memory; `firstbad bisect STORE` judges it"
+                ));
+            }
+        }
     }
 
     /// Cuts the history down to what is alive, when enough has ended. What was judged last must have been looked at: attributes of
@@ -451,15 +476,8 @@ impl Live {
         self.engine = None;
         let head = next.first;
         self.judge.history = Arc::new(next);
-        let planned = self.plan(Some(()));
-        planned.expect("rules that fitted the tables fit them still");
-        for followed in &mut self.rules {
-            if followed.rule.check == Check::NoResurrection {
-                followed.give_up(&format!(
-                    "what was deleted before #{head} is not kept in memory"
-                ));
-            }
-        }
+        self.plan(true);
+        self.forget_the_deleted();
         // What is bad at the head is told by the rules themselves: all of it is open already.
         let mut again: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
         self.standing(head, &mut again);
@@ -488,6 +506,25 @@ async fn advance(
 }
 
 impl Followed {
+    /// It takes too long for every commit.
+    fn slow_down(&mut self) {
+        if self.rule.check.judges_writes() {
+            return self.give_up(NOT_SELDOM);
+        }
+        self.slowed = true;
+        self.road = Road::Whole {
+            next: Instant::now(),
+        };
+    }
+
+    /// It could not be judged, and is tried again later.
+    fn wait(&mut self, reason: String) {
+        self.road = Road::Unknown {
+            reason,
+            again: Instant::now() + AGAIN_AFTER,
+        };
+    }
+
     /// It is unknown from now on, whatever comes.
     fn give_up(&mut self, reason: &str) {
         self.lost.get_or_insert_with(|| reason.to_owned());
@@ -500,16 +537,23 @@ impl Followed {
     /// Takes in the intervals that changed.
     fn take(&mut self, spans: Vec<Span>, (first, head): (Commit, Commit), turn: &mut Turn) {
         let writes = self.rule.check.judges_writes();
+        self.fresh = false;
+        let told = std::mem::replace(&mut self.until, head);
         let mut gone = std::mem::take(&mut self.remembered);
         for span in spans {
             gone.remove(&span.order);
             let onset = span.onset.max(first);
+            // It was bad where the history begins, which is not where the rule was judged last.
+            let after = (onset == first && told < first).then_some(told);
             if writes {
-                turn.began.push(Onset::new(&span, onset, None));
+                // A plan that is made anew finds again what was told.
+                if onset > told {
+                    turn.began.push(Onset::new(&span, onset, None));
+                }
                 continue;
             }
             if !self.open.contains_key(&span.order) {
-                turn.began.push(Onset::new(&span, onset, None));
+                turn.began.push(Onset::new(&span, onset, after));
                 self.open.insert(span.order.clone(), onset);
             }
             if let Some(commit) = span.healed {

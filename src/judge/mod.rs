@@ -11,6 +11,7 @@ mod catalog;
 mod checked;
 mod chunks;
 mod collect;
+mod details;
 mod engine;
 mod follow;
 mod functions;
@@ -34,13 +35,14 @@ mod sums;
 mod texts;
 
 pub use ask::{OutputColumn, QueryError, Sink};
+pub use details::Detail;
 pub use engine::Limits;
 pub use follow::Following;
 pub use gaps::Begun;
 pub use lifted::{Mistake, Tuning};
 pub use live::{Heal, Live, Onset, Turn};
 pub use lives::{Life, Lives, Looked};
-pub use needs::Needs;
+pub use needs::{Columns, Reads};
 pub use road::Road;
 
 use std::sync::Arc;

@@ -13,10 +13,12 @@ use serde_json::{Map, Value};
 
 use super::JudgeError;
 use super::collect::{self, Collector, Found, Keep, KeyBytes};
+use super::details::Detail;
 use super::engine::{Engine, Planned};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::plan::{Compiled, Members};
 use crate::rule::{Check, Rule};
+use crate::verdict::Violation;
 
 /// How many members of a violating group its evidence names.
 const MEMBERS_MAX: usize = 10;
@@ -40,6 +42,28 @@ pub(super) async fn impact_of(
 ) -> Result<Option<String>, JudgeError> {
     let collector = Collector::new(compiled, Keep::First(0)).only(keys);
     Ok(run(engine, planned, collector).await?.impact)
+}
+
+/// Runs a violation query again for some of its keys: what is wrong with each, and what it costs.
+pub(super) async fn details_of(
+    engine: &Engine,
+    planned: &Planned,
+    compiled: &Compiled,
+    keys: &BTreeSet<KeyBytes>,
+) -> Result<Vec<Detail>, JudgeError> {
+    let collector = Collector::new(compiled, Keep::All).only(keys).by_key();
+    let mut found = run(engine, planned, collector).await?;
+    found.kept.retain(|key, _| keys.contains(key));
+    if let Some(members) = &compiled.members {
+        add_members(engine, members, compiled, &mut found).await?;
+    }
+    let mut impacts = found.impacts;
+    let detail = |(order, violation): (KeyBytes, Violation)| Detail {
+        impact: impacts.remove(&order),
+        evidence: violation.evidence,
+        order,
+    };
+    Ok(found.kept.into_iter().map(detail).collect())
 }
 
 async fn run(

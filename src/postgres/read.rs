@@ -336,17 +336,3 @@ async fn export(client: &Client) -> Result<Option<String>, PostgresError> {
         Err(error) => Err(error.into()),
     }
 }
-
-/// Reads a database as it is now.
-///
-/// # Errors
-/// As [`Moment::open`] and [`Moment::read`].
-pub async fn read(
-    target: &Target,
-    application: &str,
-    wanted: &Wanted,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(History, Vec<Diagnostic>), PostgresError> {
-    let moment = Moment::open(target, application).await?;
-    moment.read(wanted, progress).await
-}

@@ -221,32 +221,6 @@ pub async fn add_tables(
     .await
 }
 
-/// Takes tables out of a publication.
-///
-/// # Errors
-/// 42704: a table is not in it; 42501: the role does not own it.
-pub async fn remove_tables(
-    session: &Session,
-    name: &str,
-    tables: &[TableName<'_>],
-) -> Result<(), PostgresError> {
-    let (name, tables) = (identifier(name)?, list(tables)?);
-    execute(
-        session,
-        format!("ALTER PUBLICATION {name} DROP TABLE {tables}"),
-    )
-    .await
-}
-
-/// Drops a publication, where it is there.
-///
-/// # Errors
-/// 42501: the role does not own it.
-pub async fn unpublish(session: &Session, name: &str) -> Result<(), PostgresError> {
-    let name = identifier(name)?;
-    execute(session, format!("DROP PUBLICATION IF EXISTS {name}")).await
-}
-
 async fn execute(session: &Session, sql: String) -> Result<(), PostgresError> {
     Ok(session.client().batch_execute(&sql).await?)
 }

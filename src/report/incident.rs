@@ -38,7 +38,13 @@ pub fn notice_line(notice: &Notice) -> String {
         .is_some_and(|events| !events.is_null());
     let keys = counted(number("keys"), "key");
     match &notice.what {
-        What::Opened | What::Reopened | What::Acknowledged => _ = write!(out, ": {keys}"),
+        What::Opened
+        | What::Reopened
+        | What::Joined
+        | What::Acknowledged
+        | What::Quarantined
+        | What::Repaired
+        | What::Released => _ = write!(out, ": {keys}"),
         What::Grew(more) if is_event => {
             _ = write!(out, ": {} more, {keys} in all", counted(*more, "write"))
         }
@@ -186,21 +192,29 @@ pub fn list_text(listed: &[Listed], all: bool, width: usize) -> String {
         let cells = listed.iter().map(|(incident, _)| cell(incident));
         Column::new(heading, cells.collect())
     };
-    let keys = |incident: &Incident| match incident.bad == incident.keys || incident.rule.event {
+    let keys = |incident: &Incident| match incident.bad == incident.keys || incident.is_event() {
         true => grouped(incident.keys),
         false => format!("{} ({} bad)", grouped(incident.keys), grouped(incident.bad)),
     };
-    let mut columns = [
+    let rules = |incident: &Incident| {
+        let ids = incident.rules.iter().map(|rule| shown_cut(&rule.id, 100));
+        ids.collect::<Vec<_>>().join(", ")
+    };
+    let mut columns = vec![
         column("id", &|one| one.id()).kept(),
         column("state", &|one| one.state.as_str().into()).kept(),
-        column("severity", &|one| one.rule.severity.as_str().into()),
-        column("rule", &|one| shown_cut(&one.rule.id, 100)).at_least(20),
+        column("severity", &|one| one.severity().as_str().into()),
+        column("rule", &rules).at_least(20),
         column("keys", &keys).kept().right(),
         column("pace", &|one| {
             one.pace.map_or("", |pace| pace.as_str()).into()
         }),
         column("first bad write", &first_text).at_least(24),
     ];
+    if listed.iter().any(|(one, _)| one.impact.is_some()) {
+        let impact = |one: &Incident| shown_cut(one.impact.as_deref().unwrap_or(""), WORD);
+        columns.insert(5, column("impact", &impact).right());
+    }
     table::shrink(&mut columns, width);
     table::lines(&columns).join("\n") + "\n"
 }
@@ -214,13 +228,13 @@ pub fn show_text(
     notices: &[Notice],
     width: usize,
 ) -> String {
-    let rule = &incident.rule;
+    let rules = incident.rules.iter().map(|rule| shown_cut(&rule.id, 100));
     let mut out = format!(
         "{} {} {} {}\n",
         incident.id(),
         incident.state.as_str(),
-        rule.severity.as_str(),
-        shown_cut(&rule.id, 100)
+        incident.severity().as_str(),
+        rules.collect::<Vec<_>>().join(", ")
     );
     for (name, text) in facts(incident) {
         let lines = table::wrap(&text, width.saturating_sub(LABEL + 4));
@@ -257,7 +271,7 @@ pub fn show_text(
 }
 
 fn facts(incident: &Incident) -> Vec<(&'static str, String)> {
-    let rule = &incident.rule;
+    let rule = incident.rule();
     let mut out = Vec::new();
     let mut put = |name, text: Option<String>| out.extend(text.map(|text| (name, text)));
     let plain = |text: &Option<String>| text.as_ref().map(|text| shown_cut(text, 300));
@@ -273,7 +287,7 @@ fn facts(incident: &Incident) -> Vec<(&'static str, String)> {
     };
     put("certainty", incident.first_bad.as_ref().map(last_good));
     let mut keys = grouped(incident.keys);
-    if rule.event {
+    if incident.is_event() {
         keys += &format!(", {}", counted(incident.onsets, "illegal write"));
     } else {
         keys += &format!(", {} bad now", grouped(incident.bad));
@@ -294,6 +308,8 @@ fn facts(incident: &Incident) -> Vec<(&'static str, String)> {
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
     put("acknowledged", incident.acknowledged.as_ref().map(person));
+    put("marked", incident.marked.as_ref().map(person));
+    put("muted until", incident.muted.map(moment));
     put(
         "closed",
         incident.closed.as_ref().map(|closed| match closed {
@@ -322,14 +338,17 @@ fn keys_text(incident: &Incident, keys: &[Key], width: usize) -> String {
         column("key", &|key| cells(&key.key)).kept(),
         column("since", &|key| format!("#{}", key.onset)),
     ];
-    if incident.rule.event {
+    if incident.rules.len() > 1 {
+        columns.insert(0, column("rule", &|key| shown_cut(&key.rule, 60)));
+    }
+    if incident.is_event() {
         let times = |key: &Key| grouped(key.times.unwrap_or(1));
         columns.push(column("writes", &times).right());
     } else {
         let healed = |key: &Key| key.healed.map_or(String::new(), |at| format!("#{at}"));
         columns.push(column("healed", &healed));
     }
-    if incident.rule.within_us.is_some() {
+    if incident.rules.iter().any(|rule| rule.within_us.is_some()) {
         let deadline = |key: &Key| key.deadline.map(moment).unwrap_or_default();
         columns.push(column("overdue since", &deadline));
     }
@@ -342,7 +361,7 @@ fn keys_text(incident: &Incident, keys: &[Key], width: usize) -> String {
         let _ = writeln!(out, "  {line}");
     }
     let more = incident.onsets.max(keys.len() as u64) - some.len() as u64;
-    let more = if incident.rule.event {
+    let more = if incident.is_event() {
         keys.len() as u64 - some.len() as u64
     } else {
         more

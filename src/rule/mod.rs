@@ -138,6 +138,28 @@ pub struct Rule {
     pub check_span: Span,
 }
 
+impl Rule {
+    /// The rule as its file has it: from its first line to the last that is indented more than that. None where the file cannot be read any
+    /// more, or does not hold it.
+    pub fn source(&self) -> Option<String> {
+        let text = std::fs::read_to_string(&self.span.file).ok()?;
+        let first = self.span.line.checked_sub(1)?;
+        let mut lines = text.lines().skip(first);
+        let mut own = vec![lines.next()?];
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        let least = depth(own[0]);
+        own.extend(lines.take_while(|line| line.trim().is_empty() || depth(line) > least));
+        while own.last().is_some_and(|line| line.trim().is_empty()) {
+            own.pop();
+        }
+        let own: Vec<&str> = own
+            .iter()
+            .map(|line| line.get(least..).unwrap_or(""))
+            .collect();
+        (!own.is_empty()).then(|| own.join("\n") + "\n")
+    }
+}
+
 /// An example inside a rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use super::writer::now;
-use crate::change::Commit;
+
+use crate::change::{Commit, now_us};
 use crate::schema::{Schema, Table};
 use crate::state::{LEVELS, Origin};
 
@@ -77,7 +77,7 @@ impl Format {
         Format {
             format: NAME.into(),
             version: VERSION,
-            created: now(),
+            created: now_us(),
             source: source.into(),
             kind,
             partial_start,

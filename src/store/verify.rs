@@ -19,9 +19,9 @@ use super::hash::Hash;
 use super::ledger::Ledger;
 use super::manifest::Manifest;
 use super::snapshot::parallel;
-use super::writer::{files_below, now};
+use super::writer::files_below;
 use super::{BESIDE, MISSING, NOT_SEALED, READS_MAX, Store, is_missing, read_file};
-use crate::change::Commit;
+use crate::change::{Commit, now_us};
 
 const CONTEXT: &str = "firstbad 2026-11 last verification of a store, version 1";
 /// The largest file of a last verification that is read.
@@ -471,7 +471,7 @@ impl Verified {
             return;
         };
         let verified = Verified {
-            time: now(),
+            time: now_us(),
             head: report.head,
             damage: report.damage.len() as u64,
             proved: options.prove,

@@ -10,6 +10,7 @@ use super::disk::{Disk, Local, Lock, LockError, directory_of};
 use super::error::StoreError;
 use super::format::{FORMAT, Format, OBJECTS, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
 use super::{Store, is_store};
+use crate::change::now_us;
 
 /// A store that is being written; holds its lock.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl Writer {
         let number = self.store.chain.seals.len() as u64 + 1;
         let seal = Seal {
             seal: number,
-            time: now(),
+            time: now_us(),
             previous: self.store.chain.head(),
             act,
             files: staged
@@ -164,14 +165,6 @@ fn owner() -> String {
         crate::escape::terminal(host.trim()),
         boot.trim()
     )
-}
-
-/// The time in microseconds since the epoch.
-pub(super) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    })
 }
 
 /// Whether a directory has nothing in it but what the beginning of a store leaves behind.

@@ -7,7 +7,9 @@ use super::metrics::Metrics;
 use super::recorder::Committed;
 use super::{Told, WatchError};
 use crate::change::Commit;
-use crate::incident::{Batch, Began, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write};
+use crate::incident::{
+    Batch, Began, Detail, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write,
+};
 use crate::judge::{Live, Onset, Turn};
 use crate::postgres::assemble::{Body, Item};
 use crate::postgres::relations::SchemaChange;
@@ -37,9 +39,9 @@ pub(super) struct Judging {
 }
 
 /// What an incident has to know of its rule.
-fn facts(rule: &Rule, history: &History) -> RuleFacts {
+fn facts(live: &Live, at: usize, rule: &Rule) -> RuleFacts {
     let table = rule.table.as_ref().map(|table| &table.value);
-    let declared = table.and_then(|table| history.schema.table(table));
+    let declared = table.and_then(|table| live.history().schema.table(table));
     RuleFacts {
         id: rule.id.clone(),
         description: rule.description.clone(),
@@ -59,6 +61,17 @@ fn facts(rule: &Rule, history: &History) -> RuleFacts {
             .iter()
             .map(|column| column.value.clone())
             .collect(),
+        reads: live.reads(at),
+        yaml: rule.source(),
+        sql: live.sql(at),
+    }
+}
+
+fn detail(found: crate::judge::Detail) -> Detail {
+    Detail {
+        order: found.order,
+        evidence: found.evidence,
+        impact: found.impact,
     }
 }
 
@@ -74,7 +87,8 @@ impl Judging {
     ) -> Result<(Self, Vec<Notice>), WatchError> {
         let facts: Vec<RuleFacts> = live
             .rules()
-            .map(|rule| facts(rule, live.history()))
+            .enumerate()
+            .map(|(at, rule)| facts(&live, at, rule))
             .collect();
         let at = live.history().head();
         let known: HashSet<String> = incidents
@@ -95,6 +109,7 @@ impl Judging {
                 .map(|onset| (onset.order.clone(), onset.key.clone()))
                 .collect(),
             unnamed: 0,
+            details: turn.details.iter().cloned().map(detail).collect(),
             unknown: turn.unknown.clone(),
             judged: turn.judged,
         });
@@ -139,7 +154,8 @@ impl Judging {
                 .iter_mut()
                 .for_each(|onset| onset.after = Some(last_good));
             if !turn.began.is_empty() || !turn.healed.is_empty() {
-                rules.push(self.told(at, turn, true));
+                turn.late = true;
+                rules.push(self.told(at, turn));
             }
         }
         if !rules.is_empty() {
@@ -272,12 +288,13 @@ impl Judging {
                 self.slowed.push(self.facts[at].id.clone());
             }
             let is_news = turn.unknown != self.unknown[at];
-            if turn.began.is_empty() && turn.healed.is_empty() && turn.judged.is_none() && !is_news
-            {
+            let is_silent =
+                turn.began.is_empty() && turn.healed.is_empty() && turn.details.is_empty();
+            if is_silent && turn.judged.is_none() && !is_news {
                 continue;
             }
             self.unknown[at].clone_from(&turn.unknown);
-            rules.push(self.told(at, turn, self.live.on_a_cadence(at)));
+            rules.push(self.told(at, turn));
         }
         let urgent = !rules.is_empty();
         let batch = Batch {
@@ -299,7 +316,7 @@ impl Judging {
         urgent
     }
 
-    fn told(&self, at: usize, turn: Turn, late: bool) -> Turns {
+    fn told(&self, at: usize, turn: Turn) -> Turns {
         let history = self.live.history();
         let write = |commit: Commit, last_good: Option<Commit>| {
             let meta = history.meta(commit).cloned().unwrap_or_default();
@@ -317,11 +334,9 @@ impl Judging {
             order: onset.order,
             key: onset.key,
             onset: onset.commit,
-            evidence: serde_json::Map::new(),
-            impact: None,
         };
         Turns {
-            late,
+            late: turn.late,
             rule: self.facts[at].clone(),
             began: turn.began.into_iter().map(began).collect(),
             healed: turn
@@ -333,6 +348,7 @@ impl Judging {
                     at: heal.commit,
                 })
                 .collect(),
+            details: turn.details.into_iter().map(detail).collect(),
             unknown: turn.unknown,
             judged: turn.judged,
         }

@@ -53,6 +53,7 @@ pub use setup::{confirmed, recorded_from};
 
 /// So many inputs may wait for the watcher.
 const WAITING: usize = 64;
+
 /// What is watched and how.
 #[derive(Clone)]
 pub struct Settings {

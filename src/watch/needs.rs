@@ -1,10 +1,10 @@
 //! What rules need of a database, and whether its tables can be followed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::WatchError;
-use crate::judge::{Judge, Limits, Options};
+use crate::judge::{Columns, Judge, Limits, Options};
 use crate::postgres::Catalog;
 use crate::postgres::catalog::{Identity, TableInfo};
 use crate::postgres::relations::{Relations, Watched, WatchedColumn};
@@ -24,14 +24,12 @@ pub(crate) struct Needs {
 }
 
 /// What one rule reads: of each table of the catalog the columns, of the state or of its changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RuleReads {
     /// The rule's id.
     pub(crate) rule: String,
     /// Columns by table.
-    pub(crate) tables: BTreeMap<usize, BTreeSet<usize>>,
-    /// Tables whose changes it reads.
-    pub(crate) written: BTreeSet<usize>,
+    pub(crate) tables: Columns,
 }
 
 /// What rules read, by the catalog.
@@ -52,80 +50,41 @@ pub(crate) fn needs(
         sample: None,
     };
     let prepared = judge.prepare(rules, &options).map_err(WatchError::Rules)?;
-    let mut all = RuleReads::default();
+    let mut all = Columns::new();
+    let mut written = BTreeSet::new();
     let mut by_rule = Vec::with_capacity(prepared.len());
     for rule in &prepared {
-        let own = of_rule(
-            catalog,
-            rule.rule.table.as_ref().map(|t| &t.value),
-            rule.reads(),
-        );
-        for (at, columns) in &own.tables {
-            all.tables.entry(*at).or_default().extend(columns);
+        let reads = judge.reads(std::slice::from_ref(rule), &options);
+        let mut tables = reads.state;
+        // A rule about the schema reads nothing, and its table is watched all the same.
+        let subject = rule.rule.table.as_ref().map(|table| &table.value);
+        if let Some(at) = subject.and_then(|table| schema.table_index(table)) {
+            tables.entry(at).or_default();
         }
-        all.written.extend(&own.written);
+        written.extend(reads.written.keys().copied());
+        for (at, columns) in reads.written {
+            tables.entry(at).or_default().extend(columns);
+        }
+        for (at, columns) in &tables {
+            all.entry(*at).or_default().extend(columns);
+        }
         by_rule.push(RuleReads {
             rule: rule.rule.id.clone(),
-            ..own
+            tables,
         });
     }
-    let unread = |at: &usize| -> Vec<usize> {
+    let unread = |(at, read): (&usize, &BTreeSet<usize>)| -> Vec<usize> {
         let columns = 0..schema.tables[*at].columns.len();
-        match all.written.contains(at) {
+        match written.contains(at) {
             true => Vec::new(),
-            false => columns
-                .filter(|column| !all.tables[at].contains(column))
-                .collect(),
+            false => columns.filter(|column| !read.contains(column)).collect(),
         }
     };
     Ok(Needs {
-        unread: all.tables.keys().map(unread).collect(),
-        tables: all.tables.keys().copied().collect(),
+        unread: all.iter().map(unread).collect(),
+        tables: all.keys().copied().collect(),
         rules: by_rule,
     })
-}
-
-/// What a rule about a table reads, by the names that its plan reads.
-fn of_rule(
-    catalog: &Catalog,
-    subject: Option<&crate::schema::TableName>,
-    reads: Vec<(String, Vec<String>)>,
-) -> RuleReads {
-    let schema = catalog.schema();
-    let mut own = RuleReads::default();
-    // A rule about the schema reads nothing, and its table is watched all the same.
-    if let Some(at) = subject.and_then(|table| schema.table_index(table)) {
-        own.tables.entry(at).or_default();
-    }
-    for (name, columns) in reads {
-        let recorded = ["changes.", "writes.", "steps."]
-            .iter()
-            .any(|schema| name.starts_with(schema));
-        let relation = name.split_once('.').map_or("", |(_, relation)| relation);
-        let relation = relation
-            .split_once('(')
-            .map_or(relation, |(table, _)| table);
-        for (at, table) in schema.tables.iter().enumerate() {
-            if recorded && relation == table.name.short() {
-                own.written.insert(at);
-                let read = own.tables.entry(at).or_default();
-                // The row before and after a change stand side by side.
-                let plain = columns.iter().map(|column| {
-                    let before = column.strip_prefix("before_");
-                    before
-                        .or_else(|| column.strip_prefix("after_"))
-                        .unwrap_or(column)
-                });
-                read.extend(plain.filter_map(|column| table.column_index(column)));
-            } else if name == table.name.to_string() {
-                let places = columns
-                    .iter()
-                    .filter_map(|column| table.column_index(column));
-                own.tables.entry(at).or_default().extend(places);
-            }
-        }
-    }
-    own
 }
 
 /// Refuses tables that cannot be followed, all of them at once.

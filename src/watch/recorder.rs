@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::feed::Room;
-use crate::change::{Change, Commit, TransactionMeta};
+use crate::change::{Change, Commit, TransactionMeta, now_us};
 use crate::postgres::assemble::{AssembleError, Body, Item};
 use crate::postgres::spill::Spill;
 use crate::schema::Schema;
@@ -281,10 +281,7 @@ impl Work {
 
     fn retain(&mut self) -> Result<(), RecordError> {
         if self.policy.retention != Retention::default() {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let now = since.map_or(0, |since| since.as_micros());
-            let now = i64::try_from(now).unwrap_or(i64::MAX);
-            self.writer.retain(self.policy.retention, now)?;
+            self.writer.retain(self.policy.retention, now_us())?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::guest::Seen;
 use super::judging::Judging;
 use super::recorder::{Committed, Recorder, Said};
 use super::{Ended, Outside, Settings, Told, WatchError, setup};
-use crate::change::{Commit, TransactionMeta};
+use crate::change::{Commit, TransactionMeta, now_us};
 use crate::incident::Notice;
 use crate::postgres::Lsn;
 use crate::postgres::assemble::{Assembled, Body, Item};
@@ -413,12 +413,6 @@ impl Watch<'_> {
         let end = end.map_or(Lsn(0), |(_, end)| *end);
         self.reach(end)
     }
-}
-
-/// Now, in microseconds since the epoch.
-fn now_us() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// How long ago an instant was, in seconds; it is given in microseconds since the epoch.

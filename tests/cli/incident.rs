@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use firstbad::change::Commit;
-use firstbad::incident::{Batch, Began, Healed, Incidents, RuleFacts, Standing, Turns, Write};
+use firstbad::incident::{
+    Batch, Began, Detail, Healed, Incidents, RuleFacts, Standing, Turns, Write,
+};
 use firstbad::rule::Severity;
 use serde_json::{Map, Value, json};
 
@@ -52,16 +54,20 @@ fn key(id: u32) -> (Box<[u8]>, Map<String, Value>) {
     )
 }
 
-fn began(id: u32, onset: Commit, evidence: Value) -> Began {
+fn began(id: u32, onset: Commit, evidence: Value) -> (Began, Detail) {
     let (order, key) = key(id);
-    Began {
+    let detail = Detail {
+        order: order.clone(),
+        evidence: evidence.as_object().cloned().expect("an object"),
+        impact: None,
+    };
+    let began = Began {
         order,
         key,
         onset,
         write: write(onset),
-        evidence: evidence.as_object().cloned().expect("an object"),
-        impact: None,
-    }
+    };
+    (began, detail)
 }
 
 fn rule(id: &str, severity: Severity) -> RuleFacts {
@@ -77,6 +83,9 @@ fn rule(id: &str, severity: Severity) -> RuleFacts {
         event: false,
         key: vec!["id".into()],
         redact: vec!["email".into()],
+        reads: vec!["public.orders".into()],
+        yaml: None,
+        sql: None,
     }
 }
 
@@ -96,19 +105,24 @@ fn watched(store: &Path) {
         rule: rule("orders.email.format", Severity::Warn),
         keys: vec![key(17)],
         unnamed: 2,
+        details: Vec::new(),
         unknown: None,
         judged: None,
     };
     incidents
         .begin(0, Some(time(0)), &[standing])
         .expect("it begins");
-    let turns = |rule: RuleFacts, began, healed| Turns {
-        late: false,
-        rule,
-        began,
-        healed,
-        unknown: None,
-        judged: None,
+    let turns = |rule: RuleFacts, found: Vec<(Began, Detail)>, healed| {
+        let (began, details) = found.into_iter().unzip();
+        Turns {
+            late: false,
+            rule,
+            began,
+            healed,
+            details,
+            unknown: None,
+            judged: None,
+        }
     };
     let paid = |email: &str| json!({"status": "paid", "email": email});
     let (order, _) = key(4409);
@@ -198,12 +212,12 @@ fn incidents_are_listed_as_the_contract_says() {
         list.iter().map(id).collect()
     };
     let all = [
-        "I-1 orders.email.format",
-        "I-2 order-total-changed",
         "I-3 paid-order-without-shipment",
+        "I-2 order-total-changed",
+        "I-1 orders.email.format",
     ];
     assert_eq!(ids(&document), all);
-    let one = &document["incidents"][2];
+    let one = &document["incidents"][0];
     for (name, want) in [
         ("state", json!("open")),
         ("severity", json!("critical")),
@@ -243,8 +257,8 @@ fn incidents_are_listed_as_the_contract_says() {
     assert_eq!(changes[0]["after"]["id"], 4410);
     // Redacted in changes and evidence.
     assert!(!ran.out.contains("example.com"), "{}", ran.out);
-    assert_eq!(document["incidents"][0]["first_bad"], Value::Null);
-    assert_eq!(document["incidents"][0]["pre_existing"], 3);
+    assert_eq!(document["incidents"][2]["first_bad"], Value::Null);
+    assert_eq!(document["incidents"][2]["pre_existing"], 3);
     assert_eq!(document["incidents"][1]["events"], 1);
     let of_rule = incident(
         &place,
@@ -283,7 +297,7 @@ fn people_acknowledge_and_close() {
     incident(&place, &["close", "i-2"])
         .exits(0)
         .says(&["I-2 is closed already\n"]);
-    assert_eq!(state(&place), ["open", "closed", "acknowledged"]);
+    assert_eq!(state(&place), ["acknowledged", "open", "closed"]);
     incident(&place, &["ack", "I-2"]).refused(&["I-2 is closed, so it cannot be acknowledged"]);
     for verb in ["ack", "close", "show"] {
         incident(&place, &[verb, "I-9"])

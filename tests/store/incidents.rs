@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstbad::change::Commit;
-use firstbad::incident::{Batch, Began, Healed, Incidents, Reading, RuleFacts, Turns, Write};
+use firstbad::incident::{
+    Batch, Began, Detail, Healed, Incidents, Reading, RuleFacts, Turns, Write,
+};
 use firstbad::rule::Severity;
 use serde_json::{Map, Value};
 
@@ -34,6 +36,9 @@ fn rule(id: &str, within_us: Option<i64>, event: bool) -> RuleFacts {
         event,
         key: vec!["id".into()],
         redact: Vec::new(),
+        reads: Vec::new(),
+        yaml: None,
+        sql: None,
     }
 }
 
@@ -55,17 +60,21 @@ fn turns(rule: RuleFacts, at: Commit) -> Turns {
         key: Map::from_iter([("id".into(), key.into())]),
         onset: at,
         write: write(at),
-        evidence: Map::from_iter([("again".into(), again.into())]),
-        impact: Some("0.10".into()),
     });
     let healed = (!is_bad).then(|| Healed {
         order,
         at,
         write: write(at),
     });
+    let detail = |began: &Began| Detail {
+        order: began.order.clone(),
+        evidence: Map::from_iter([("again".into(), again.into())]),
+        impact: Some("0.10".into()),
+    };
     Turns {
         late: false,
         rule,
+        details: began.iter().map(detail).collect(),
         began: began.into_iter().collect(),
         healed: healed.into_iter().collect(),
         unknown: at.is_multiple_of(13).then(|| "a reason".into()),

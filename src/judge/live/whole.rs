@@ -7,30 +7,30 @@ use super::{Followed, Heal, Live, Onset, Road, Turn, WHOLE_EVERY, WHOLE_STATES};
 use crate::change::Commit;
 use crate::judge::lifted::Span;
 use crate::judge::lives::Looked;
-use crate::judge::{JudgeError, Options, Prepared};
-use crate::rule::{Rule, Threshold};
+use crate::judge::{JudgeError, Options};
+use crate::rule::Threshold;
 
 impl Live {
     /// Judges a rule of the whole when it is time.
     pub(super) fn whole(&mut self, at: usize, head: Commit, now_us: Option<i64>, turn: &mut Turn) {
-        let Road::Whole { next, last } = self.rules[at].road else {
+        let Road::Whole { next } = self.rules[at].road else {
             return;
         };
         let begun = Instant::now();
         if begun < next {
             return;
         }
-        let first = self.history().first;
+        let (first, last) = (self.history().first, self.rules[at].until);
         let found = self.lives_of_the_whole(at, last.max(first), head, now_us);
         turn.took = begun.elapsed();
         let pause = (turn.took * self.rest.1).max(self.rest.0);
         let followed = &mut self.rules[at];
         followed.road = Road::Whole {
             next: Instant::now() + pause,
-            last: head,
         };
         match found {
             Ok(spans) => {
+                followed.until = head;
                 let writes = followed.rule.check.judges_writes();
                 followed.take_whole(spans, (last, first, head), writes, turn);
             }
@@ -38,7 +38,6 @@ impl Live {
                 // Judged again from where it was judged last.
                 followed.road = Road::Whole {
                     next: Instant::now() + pause * 12,
-                    last,
                 };
                 turn.unknown = Some(error.to_string());
             }
@@ -53,21 +52,16 @@ impl Live {
         head: Commit,
         now_us: Option<i64>,
     ) -> Result<Vec<(Span, Option<Commit>)>, JudgeError> {
-        let options = Options {
-            position: head,
-            now_us: None,
-            sample: None,
-        };
         let rule = &self.rules[at].rule;
         let prepared = self.prepared(rule).map_err(JudgeError::Unknown)?;
         let clock = prepared.asks_for_the_time();
         let options = Options {
-            now_us: now_us.filter(|_| clock).or(options.now_us),
-            ..options
+            now_us: now_us.filter(|_| clock),
+            ..self.at_the_head()
         };
-        // The clock has moved on since: what was bad then is not asked again.
         // What is bad only now may be so by the time alone: some time after the judgement before.
         let by_time = (clock && self.judged.is_some()).then_some(from);
+        // The clock has moved on since: what was bad then is not asked again.
         let from = if clock { head } else { from };
         let lives =
             self.judge
@@ -111,20 +105,6 @@ impl Live {
             turn.judged = outcome.first().and_then(|outcome| outcome.judged);
         }
         self.rules[at].counted = Some(Instant::now());
-    }
-
-    pub(super) fn prepared(&self, rule: &Rule) -> Result<Prepared, String> {
-        let options = Options {
-            position: self.history().head(),
-            now_us: None,
-            sample: None,
-        };
-        let prepared = self.judge.prepare(std::slice::from_ref(rule), &options);
-        let mut prepared = prepared.map_err(|found| {
-            let first = found.into_iter().next();
-            first.map_or_else(String::new, |diagnostic| diagnostic.message)
-        })?;
-        Ok(prepared.remove(0))
     }
 }
 
