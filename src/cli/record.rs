@@ -183,7 +183,7 @@ pub(super) fn snapshot(arguments: &SnapshotArgs, config: &Config, verbose: u8) -
     }
     if history.origin == Origin::SingleState {
         let own = arguments.place.now.or(history.base.time);
-        let time = own.unwrap_or_else(now);
+        let time = own.unwrap_or_else(now_us);
         meta.time = Some(time);
         meta.snapshot = Some(format_timestamp(time));
         forward(&writer, time, &directory)?;

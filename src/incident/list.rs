@@ -430,7 +430,7 @@ impl Reading {
     /// # Errors
     /// When the file cannot be written.
     pub fn mute(&mut self, id: &str, until: i64) -> Result<Touched, IncidentError> {
-        let mut run = || -> Result<Touched, Wrong> {
+        let run = || -> Result<Touched, Wrong> {
             let Some(number) = existing(&self.db, id)? else {
                 return Ok(Touched::Unknown);
             };

@@ -14,7 +14,6 @@ use crate::judge::{Live, Onset, Turn};
 use crate::postgres::assemble::{Body, Item};
 use crate::postgres::relations::SchemaChange;
 use crate::rule::Rule;
-use crate::state::History;
 use crate::verdict::Verdict;
 
 /// Rules, the state they are judged on, and what became of them.
