@@ -206,7 +206,7 @@ fn closing(text: &str) -> Closing {
 }
 
 const KEYS: &str = "select violations.key, onset, healed, healed_by, deadline, evidence, times, violations.state, wrote, facts, impact \
-                    from violations, rules where incident = ?1 and rules.id = rule order by onset, key_order limit ?2";
+                    from violations, rules where violations.incident = ?1 and rules.id = rule order by onset, key_order limit ?2";
 
 /// The first keys of every stretch of an incident, by onset; those of its rule's `redact:` columns are hidden.
 pub(super) fn keys(db: &Connection, incident: &Incident, most: u64) -> Result<Vec<Key>, Wrong> {
