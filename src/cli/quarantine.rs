@@ -5,15 +5,22 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::incident::{StoreArgs, account, failed as incidents_failed, unknown, words};
-use super::record::{Shape, now};
+use super::record::Shape;
 use super::{Outcome, Stop, exit, inputs, output};
-use crate::config::Config;
+use crate::change::now_us;
+use crate::config::{Config, Text};
+use crate::diagnostic::nearest;
 use crate::escape::terminal;
 use crate::incident::{Incident, Person, Reading, State};
 use crate::postgres::{PostgresError, Target};
+use crate::quarantine::automatic::{self, Automatic};
 use crate::quarantine::report::{self, Told};
 use crate::quarantine::{self, Plan, QuarantineError, ROWS_MAX};
 use crate::report::{counted, grouped};
+use crate::rule::Rule;
+
+/// The most rows of an incident that a watcher sets apart by itself, where nothing else is said.
+const AUTOMATIC_ROWS_MAX: u64 = 100;
 
 /// The verbs of `firstbad quarantine`
 #[derive(Debug, Subcommand)]
@@ -108,7 +115,7 @@ impl WhoArgs {
         Person {
             by: self.by.clone().or_else(account),
             note: self.note.clone(),
-            time: Some(now()),
+            time: Some(now_us()),
         }
     }
 }
@@ -138,7 +145,7 @@ fn open(place: &StoreArgs, config: &Config, id: &str, writing: bool) -> Result<P
 /// The database that was named, else that of the file.
 pub(super) fn target(given: Option<&str>, config: &Config) -> Result<Option<Target>, Stop> {
     let named = config.quarantine.database.as_ref();
-    let Some(url) = given.or(named.map(crate::config::Text::value)) else {
+    let Some(url) = given.or(named.map(Text::value)) else {
         return Ok(None);
     };
     if !Target::is_url(url) {
@@ -313,4 +320,40 @@ fn failed(error: &QuarantineError, store: &Path, target: Option<&Target>) -> Sto
             stop
         }
     }
+}
+
+/// The automatic mode of a watcher, where the file asks for it.
+pub(super) fn automatic(
+    config: &Config,
+    store: &Path,
+    rules: &[Rule],
+) -> Result<Option<Automatic>, Stop> {
+    let asked = &config.quarantine;
+    if asked.rules.is_empty() {
+        return Ok(None);
+    }
+    let is_missing = |id: &&Text| !rules.iter().any(|rule| rule.id == id.value());
+    let wrong = |id: &Text| {
+        let wrong = id.error(format!("no rule `{}` is watched", id.shown()));
+        match nearest(id.value(), rules.iter().map(|rule| rule.id.as_str())) {
+            Some(near) => wrong.with_hint(format!("did you mean `{near}`?")),
+            None => wrong.with_hint("`firstbad rules list` names them all"),
+        }
+    };
+    let wrong: Vec<_> = asked.rules.iter().filter(is_missing).map(wrong).collect();
+    if !wrong.is_empty() {
+        return Err(output::wrong_input(&wrong, 0));
+    }
+    let target = needed(None, config)?;
+    let ids = asked.rules.iter().map(|id| id.value().to_owned());
+    let settings = automatic::Settings {
+        store: store.to_owned(),
+        target,
+        rules: ids.collect(),
+        rows_max: asked.rows_max.unwrap_or(AUTOMATIC_ROWS_MAX),
+    };
+    let say = |text: &str| output::note(&format!("note: {}\n", terminal(text)));
+    let started = Automatic::start(settings, say);
+    let started = started.map_err(|error| output::world("threads cannot be started", &error))?;
+    Ok(Some(started))
 }
