@@ -331,6 +331,8 @@ begin
     raise exception 'the view''s name would be longer than 63 bytes: clean.%', quote_ident(view_name);
   end if;
   -- Tables that are gone.
+  perform firstbad_private.take_off(q.relation) from firstbad.quarantine_tables q
+    where not exists (select from pg_class c where c.oid = q.relation);
   delete from firstbad.quarantine q where not exists (select from pg_class c where c.oid = q.relation);
   delete from firstbad.quarantine_tables q where not exists (select from pg_class c where c.oid = q.relation);
   if exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'clean' and c.relname = view_name)

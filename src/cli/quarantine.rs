@@ -231,7 +231,8 @@ fn apply(arguments: &ApplyArgs, config: &Config) -> Outcome {
         let mut session = quarantine::connect(&target, &place.reading).await?;
         plan.apply(&mut session).await
     });
-    let applied = applied.and_then(|()| quarantine::mark_applied(&mut place.reading, &plan, &person));
+    let applied =
+        applied.and_then(|()| quarantine::mark_applied(&mut place.reading, &plan, &person));
     applied.map_err(|error| failed(&error, &place.store, Some(&target)))?;
     output::print(&match arguments.format {
         Shape::Text => report::text(&plan, Told::Applied),
@@ -280,9 +281,7 @@ fn release(arguments: &ReleaseArgs, config: &Config) -> Outcome {
     let released = released.map_err(|error| failed(&error, &place.store, Some(&target)))?;
     let id = found.as_ref().map(Incident::id);
     output::print(&match arguments.format {
-        Shape::Text => {
-            report::released_text(id.as_deref().unwrap_or("all incidents"), &released)
-        }
+        Shape::Text => report::released_text(id.as_deref().unwrap_or("all incidents"), &released),
         Shape::Json => report::released_json(id.as_deref(), &shown(&place.store), &released),
     });
     Ok(exit::HELD)

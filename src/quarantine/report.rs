@@ -260,7 +260,11 @@ fn without_hidden(row: &Planned) -> Option<Planned> {
         let is_mark = mark.is_some_and(|mark| mark.starts_with("redacted:"));
         row.hidden.contains(name) || (is_mark && texts.get(name).and_then(Value::as_str) != mark)
     };
-    if row.key.keys().any(|name| is_hidden(name, &row.shown_key, &row.key)) {
+    if row
+        .key
+        .keys()
+        .any(|name| is_hidden(name, &row.shown_key, &row.key))
+    {
         return None;
     }
     let mut out = row.clone();

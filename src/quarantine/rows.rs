@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::{Passed, Planned, Reason};
 use crate::change::{Cell, Commit};
 use crate::incident::{Incident, RawKey, RuleFacts};
+use crate::schema::Schema;
 use crate::schema::value::{parse_json, to_json, to_text};
-use crate::schema::{Schema, Table};
 use crate::state::TableVersions;
 use crate::store::{Store, StoreError};
 use crate::verdict::redact;
@@ -161,9 +161,9 @@ impl<'a> OfTable<'a> {
 
     /// A row that a key stands for.
     fn take(&mut self, row: u32, at: usize, key: &RawKey) {
-        let table = &self.versions.table;
-        let texts = |columns: &mut dyn Iterator<Item = usize>| texts(self.versions, columns, row);
-        let own = texts(&mut table.primary_key.iter().copied());
+        let versions = self.versions;
+        let table = &versions.table;
+        let own = texts(versions, &table.primary_key, row);
         if own.len() < table.primary_key.len() {
             self.met.entry(at).or_insert(false);
             return;
@@ -178,7 +178,8 @@ impl<'a> OfTable<'a> {
             return;
         }
         self.places.insert(text_of(&own), self.rows.len());
-        let (shown_key, shown) = shown(self.versions, row, self.hidden);
+        let (shown_key, shown) = shown(versions, row, self.hidden);
+        let all: Vec<usize> = (0..table.columns.len()).collect();
         self.rows.push(Planned {
             table: table.name.clone(),
             rules: vec![key.rule.clone()],
@@ -188,7 +189,7 @@ impl<'a> OfTable<'a> {
             hidden: self.hidden.to_vec(),
             already: false,
             key: own,
-            image: texts(&mut (0..table.columns.len())),
+            image: texts(versions, &all, row),
         });
     }
 
@@ -203,15 +204,10 @@ impl<'a> OfTable<'a> {
 }
 
 /// The known cells of a row's columns as Postgres prints them.
-fn texts(
-    versions: &TableVersions,
-    columns: &mut dyn Iterator<Item = usize>,
-    row: u32,
-) -> Map<String, Value> {
-    let table: &Table = &versions.table;
+fn texts(versions: &TableVersions, columns: &[usize], row: u32) -> Map<String, Value> {
     let mut out = Map::new();
-    for at in columns {
-        let column = &table.columns[at];
+    for &at in columns {
+        let column = &versions.table.columns[at];
         let cell = versions.cell(at, row);
         if !matches!(cell, Cell::Unknown) {
             let text = to_text(&column.data_type, &cell);

@@ -157,7 +157,7 @@ async fn ask(
         .query(ask, &[store, incident, schema, table, &rows, &set_apart])
         .await
         .map_err(explained)?;
-    let outcome = |row: tokio_postgres::Row| {
+    let outcome = |row: tokio_postgres::Row| -> Result<Outcome, QuarantineError> {
         let word: String = row.try_get(0).map_err(explained)?;
         Ok(match word.as_str() {
             "set_apart" => Ok(false),

@@ -16,14 +16,19 @@ fn shop(ceiling: u32) -> Shop {
         "rules: [rules.yaml]\nstore: store\n\
          quarantine: {{rules: [paid-order-without-shipment], max_rows: {ceiling}, database: \"${{QUARANTINE}}\"}}\n"
     );
-    shop.place.write("firstbad.yaml", file.replace("${QUARANTINE}", database));
+    shop.place
+        .write("firstbad.yaml", file.replace("${QUARANTINE}", database));
     shop
 }
 
 fn until(shop: &Shop, held: i64) {
     let begun = Instant::now();
     while shop.held() != held {
-        assert!(begun.elapsed() < LONGEST, "{held} rows are set apart, not {}", shop.held());
+        assert!(
+            begun.elapsed() < LONGEST,
+            "{held} rows are set apart, not {}",
+            shop.held()
+        );
     }
 }
 
@@ -54,7 +59,8 @@ fn what_a_person_released_is_left_alone(shop: &Shop) {
     shop.quarantine("release", &["I-1"]).exits(0);
     shop.app("update orders set status = 'paid' where id = 8");
     let ran = shop.place.run(&["watch", &shop.source, "--until-now"]);
-    ran.exits(0).warns(&["quarantine: I-1: its rows were released, so they are left alone"]);
+    ran.exits(0)
+        .warns(&["quarantine: I-1: its rows were released, so they are left alone"]);
     assert_eq!(shop.held(), 0);
     // Until a person sets them apart again.
     shop.quarantine("apply", &["I-1"]).exits(0);
@@ -69,9 +75,12 @@ fn what_others_wrote_meanwhile_is_set_apart_once_it_is_recorded() {
     let watch = [shop.source.as_str()];
     let mut watcher = Watcher::start(&shop.place.path("."), &watch);
     watcher.says(&["watching from #"]);
-    shop.app(&format!("{before}; update orders set note = 'later' where id = 4"));
+    shop.app(&format!(
+        "{before}; update orders set note = 'later' where id = 4"
+    ));
     until(&shop, 2);
-    let notes = "select string_agg(image ->> 'note', ' ' order by row_key) from firstbad.quarantine";
+    let notes =
+        "select string_agg(image ->> 'note', ' ' order by row_key) from firstbad.quarantine";
     assert_eq!(shop.owner(notes), "n later\n");
     let (code, said) = watcher.stop();
     assert_eq!(code, Some(0), "{said}");
@@ -86,7 +95,10 @@ fn a_file_that_asks_for_what_is_not_there_is_refused() {
         shop.place.run(&["watch", &shop.source, "--until-now"])
     };
     with("{rules: [paid-order-without-shipmet], database: \"postgres://x@localhost/shop\"}")
-        .refused(&["no rule `paid-order-without-shipmet` is watched", "did you mean `paid-order-without-shipment`?"]);
+        .refused(&[
+            "no rule `paid-order-without-shipmet` is watched",
+            "did you mean `paid-order-without-shipment`?",
+        ]);
     with("{rules: [paid-order-without-shipment]}").refused(&["no database was named"]);
     with("{rules: [paid-order-without-shipment], database: shop.db}").refused(&["is no database"]);
     with("{max_rows: 0}").refused(&["a larger number is expected here"]);

@@ -161,7 +161,10 @@ impl Stage {
         let status = child.wait().expect("it ends");
         if cut {
             // Where only the goodbye was lost, it was done.
-            assert!(matches!(status.code(), Some(0 | 3)), "{verb} at {bytes}: {status}");
+            assert!(
+                matches!(status.code(), Some(0 | 3)),
+                "{verb} at {bytes}: {status}"
+            );
         }
         self.settles();
     }

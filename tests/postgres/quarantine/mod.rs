@@ -23,6 +23,7 @@ set role owner;
 create table orders (id bigint primary key, status text not null, email text, total numeric(12,2), note text);
 create table shipments (id bigint primary key, order_id bigint not null);
 create table scans (sku text, scanned_at bigint);
+alter table scans replica identity full;
 insert into orders select i, 'placed', 'customer' || i || '@example.com', i * 1.10, 'n' from generate_series(1, 50) i;
 grant select, insert, update, delete on orders, shipments to app;
 grant select on orders, shipments to reporting;
@@ -130,7 +131,9 @@ impl Shop {
     }
 
     pub(crate) fn state(&self, incident: &str) -> String {
-        let shown = ["incident", "show", incident, "--store", "store", "--format", "json"];
+        let shown = [
+            "incident", "show", incident, "--store", "store", "--format", "json",
+        ];
         let shown = self.place.run(&shown).exits(0).json();
         let state = shown["incidents"][0]["state"].as_str();
         state.expect("an incident has a state").to_owned()

@@ -22,12 +22,18 @@ fn rows_are_set_apart_and_released_without_a_trace() {
     planning_changes_nothing(&shop, &before);
     let applied = shop.json("apply", &["I-1", "--by", "ann"], 0);
     assert_eq!(keys(&applied, "rows", "id"), [3, 7], "{applied}");
-    assert_eq!((&applied["set_apart"], &applied["already"]), (&2.into(), &0.into()));
+    assert_eq!(
+        (&applied["set_apart"], &applied["already"]),
+        (&2.into(), &0.into())
+    );
     assert_eq!(shop.state("I-1"), "quarantined");
     let clean = shop.orders("select id from clean.orders where id < 10 order by id");
     assert_eq!(clean, [1, 2, 4, 5, 6, 8, 9]);
     let again = shop.json("apply", &["I-1"], 0);
-    assert_eq!((&again["set_apart"], &again["already"]), (&0.into(), &2.into()));
+    assert_eq!(
+        (&again["set_apart"], &again["already"]),
+        (&0.into(), &2.into())
+    );
     assert_eq!(shop.held(), 2);
     shop.quarantine("release", &["I-1"])
         .exits(0)
@@ -38,7 +44,9 @@ fn rows_are_set_apart_and_released_without_a_trace() {
         .exits(0)
         .says(&["I-1: nothing was set apart"]);
     shop.quarantine("apply", &["I-1"]).exits(0);
-    shop.quarantine("release", &["--all"]).exits(0).says(&["all incidents: 2 rows"]);
+    shop.quarantine("release", &["--all"])
+        .exits(0)
+        .says(&["all incidents: 2 rows"]);
     assert_eq!(shop.dump(), before);
     assert_eq!(shop.state("I-1"), "open");
 }
@@ -52,7 +60,12 @@ fn planning_changes_nothing(shop: &Shop, before: &str) {
         "Nothing was changed. The rows are as the store knows them",
     ]);
     let planned = shop.quarantine("plan", &["i-1"]).exits(0);
-    let planned = planned.says(&["orders", "id = 7  since #1", "status = paid", "Nothing was changed.\n"]);
+    let planned = planned.says(&[
+        "orders",
+        "id = 7  since #1",
+        "status = paid",
+        "Nothing was changed.\n",
+    ]);
     assert!(!planned.out.contains("@example.com"), "{}", planned.out);
     let document = shop.json("plan", &["I-1"], 0);
     assert_eq!(document["schema"], "firstbad/quarantine@1");
@@ -61,11 +74,21 @@ fn planning_changes_nothing(shop: &Shop, before: &str) {
     assert_eq!(shop.dump(), before, "a plan changes nothing");
     assert_eq!(shop.state("I-1"), "open");
     // The SQL does what `apply` does, in the columns that are not hidden.
-    let sql = shop.quarantine("plan", &["I-1", "--format", "sql"]).exits(0).out;
-    assert!(!sql.contains("@example.com") && !sql.contains("email"), "{sql}");
-    let said = shop.cluster.sql("shop", &format!("set role firstbad_quarantine; {sql}"));
+    let sql = shop
+        .quarantine("plan", &["I-1", "--format", "sql"])
+        .exits(0)
+        .out;
+    assert!(
+        !sql.contains("@example.com") && !sql.contains("email"),
+        "{sql}"
+    );
+    let said = shop
+        .cluster
+        .sql("shop", &format!("set role firstbad_quarantine; {sql}"));
     assert_eq!(said, "1|set_apart\n2|set_apart\n");
-    shop.quarantine("release", &["I-1"]).exits(0).says(&["2 rows are released"]);
+    shop.quarantine("release", &["I-1"])
+        .exits(0)
+        .says(&["2 rows are released"]);
     assert_eq!(shop.dump(), before);
 }
 
@@ -88,7 +111,10 @@ fn what_has_changed_since_is_left_alone() {
     shop.watch();
     let applied = shop.json("apply", &["I-1"], 0);
     assert_eq!(keys(&applied, "rows", "id"), [3, 5, 6], "{applied}");
-    assert_eq!((&applied["set_apart"], &applied["already"]), (&1.into(), &2.into()));
+    assert_eq!(
+        (&applied["set_apart"], &applied["already"]),
+        (&1.into(), &2.into())
+    );
     let clean = shop.orders("select id from clean.orders where id < 8 order by id");
     assert_eq!(clean, [1, 2, 7]);
 }
@@ -101,10 +127,23 @@ fn a_writer_who_was_there_first_is_waited_for_and_its_row_is_left_alone() {
     let applied = run(async {
         let other = session(&shop.source).await;
         let write = "begin; update orders set note = 'changed' where id = 4; update orders set id = 500 where id = 5";
-        other.client().batch_execute(write).await.expect("it writes");
+        other
+            .client()
+            .batch_execute(write)
+            .await
+            .expect("it writes");
         let (directory, database) = (shop.place.path("."), shop.database.clone());
         let applying = std::thread::spawn(move || {
-            let apply = ["quarantine", "apply", "I-1", &database, "--store", "store", "--format", "json"];
+            let apply = [
+                "quarantine",
+                "apply",
+                "I-1",
+                &database,
+                "--store",
+                "store",
+                "--format",
+                "json",
+            ];
             crate::place::run(&directory, &apply, &[])
         });
         let waits = "select count(*) from pg_stat_activity where usename = 'firstbad_quarantine' and wait_event_type = 'Lock'";
@@ -113,12 +152,19 @@ fn a_writer_who_was_there_first_is_waited_for_and_its_row_is_left_alone() {
             let goes_on = begun.elapsed() < LONGEST && !applying.is_finished();
             assert!(goes_on, "it waits for the writer");
         }
-        other.client().batch_execute("commit").await.expect("it commits");
+        other
+            .client()
+            .batch_execute("commit")
+            .await
+            .expect("it commits");
         applying.join().expect("it ends")
     });
     let applied = applied.exits(1).json();
     assert_eq!(keys(&applied, "rows", "id"), [3], "{applied}");
-    assert_eq!(shop.owner("select key ->> 'id' from firstbad.quarantine"), "3\n");
+    assert_eq!(
+        shop.owner("select key ->> 'id' from firstbad.quarantine"),
+        "3\n"
+    );
 }
 
 #[test]
@@ -131,8 +177,15 @@ fn under_writers_no_row_is_set_apart_as_it_was_not_recorded() {
         let arguments = ["-X", "-q", "-d", "shop", "-U", "app", "-c"];
         // Backwards, so that it meets the one who goes forwards.
         let work = "do $$ begin for i in reverse 50..1 loop update orders set note = note || i where id = i; commit; end loop; end $$";
-        let arguments: Vec<String> = arguments.iter().chain([&work]).map(|one| (*one).to_owned()).collect();
-        let (directory, port) = (shop.cluster.directory().to_owned(), shop.cluster.port().to_string());
+        let arguments: Vec<String> = arguments
+            .iter()
+            .chain([&work])
+            .map(|one| (*one).to_owned())
+            .collect();
+        let (directory, port) = (
+            shop.cluster.directory().to_owned(),
+            shop.cluster.port().to_string(),
+        );
         std::thread::spawn(move || {
             let status = std::process::Command::new("psql")
                 .args(arguments)
@@ -158,10 +211,18 @@ fn what_is_not_switched_on_is_refused() {
     let shop = Shop::of(super::SHOP, super::RULES);
     shop.lose_shipments("3, 7");
     let bare = shop.dump();
-    let nobody = ["quarantine", "apply", "I-1", &shop.source, "--store", "store"];
-    shop.place
-        .run(&nobody)
-        .refused(&["quarantine is not set up in this database", "sql/04-quarantine.sql"]);
+    let nobody = [
+        "quarantine",
+        "apply",
+        "I-1",
+        &shop.source,
+        "--store",
+        "store",
+    ];
+    shop.place.run(&nobody).refused(&[
+        "quarantine is not set up in this database",
+        "sql/04-quarantine.sql",
+    ]);
     assert_eq!(shop.dump(), bare);
     shop.install();
     let before = shop.dump();
@@ -177,7 +238,8 @@ fn what_is_not_switched_on_is_refused() {
     shop.quarantine("apply", &["I-1", "--max-rows", "1"])
         .refused(&["I-1 stands for 2 rows, more than --max-rows 1: nothing was changed"]);
     assert_eq!(shop.held(), 0);
-    shop.quarantine("apply", &["I-9"]).refused(&["there is no incident `I-9`"]);
+    shop.quarantine("apply", &["I-9"])
+        .refused(&["there is no incident `I-9`"]);
     shop.place
         .run(&["quarantine", "apply", "I-1", "--store", "store"])
         .refused(&["no database was named"]);
@@ -185,7 +247,10 @@ fn what_is_not_switched_on_is_refused() {
         .run(&["quarantine", "release", "--store", "store"])
         .refused(&["one incident is released, or all of them"]);
     // The watcher's role has no part in it.
-    shop.cluster.sql("shop", "create role firstbad_watch login; grant select on orders to firstbad_watch");
+    shop.cluster.sql(
+        "shop",
+        "create role firstbad_watch login; grant select on orders to firstbad_watch",
+    );
     let watcher = url(&shop.cluster, "firstbad_watch", "shop");
     shop.place
         .run(&["quarantine", "apply", "I-1", &watcher, "--store", "store"])
@@ -195,7 +260,14 @@ fn what_is_not_switched_on_is_refused() {
     // Another server has no part in it either.
     let other = Cluster::start();
     shop.place
-        .run(&["quarantine", "apply", "I-1", &other.url("postgres"), "--store", "store"])
+        .run(&[
+            "quarantine",
+            "apply",
+            "I-1",
+            &other.url("postgres"),
+            "--store",
+            "store",
+        ])
         .refused(&["recorded from another server"]);
 }
 
@@ -212,12 +284,22 @@ rules:
     shop.switch_on("'orders'");
     shop.owner("insert into scans values ('X', 1); insert into orders values (51, 'placed', 'a@example.com', 1.10, 'n')");
     shop.watch();
-    let listed = shop.place.run(&["incident", "list", "--store", "store", "--format", "json"]);
+    let listed = shop
+        .place
+        .run(&["incident", "list", "--store", "store", "--format", "json"]);
     let listed = listed.exits(0).json();
     let mut seen = Vec::new();
     for incident in listed["incidents"].as_array().expect("a list") {
         let id = incident["id"].as_str().expect("a name");
-        let planned = ["quarantine", "plan", id, "--store", "store", "--format", "json"];
+        let planned = [
+            "quarantine",
+            "plan",
+            id,
+            "--store",
+            "store",
+            "--format",
+            "json",
+        ];
         let planned = shop.place.run(&planned).json();
         for passed in planned["passed_over"].as_array().expect("a list") {
             seen.push(format!("{}: {}", passed["rule"], passed["reason"]));

@@ -56,23 +56,69 @@ fn every_value_is_recognised() {
 /// Whatever column is changed: the row is not what it was.
 fn every_change_is_seen(shop: &Shop) {
     let changes = [
-        "b = false", "i2 = 1", "i8 = 1", "f4 = 1", "f8 = 1", "n = 1", "n2 = 1.11", "m = 7.51", "t = t || ' '", "v = 'ab  x'", "c = 'abc'", "y = '\\x00fe'",
-        "d = '2026-01-01'", "ti = '23:59'", "tz = '09:00+01'", "ts = '2026-01-01'", "tstz = 'infinity'", "j = '{\"a\": 1.0, \"a\": 2}'", "jb = '{}'",
-        "e = 's'", "ia = '{1,3}'", "ta = '{}'", "na = '{1.5}'", "tsa = '{infinity}'", "ea = '{s}'", "ja = null", "iv = '365 days'", "ip = '10.0.0.1'",
-        "p = '(1.5,-3)'", "bx = '(3,3),(1,1)'", "r = '[1,6)'", "bi = '100'", "vb = '1010'", "cash = '1234.51'", "x = '<a>2</a>'", "o = 1", "ca = '{ab}'",
-        "ba = null", "da = '{x}'", "tv = 'cat'",
+        "b = false",
+        "i2 = 1",
+        "i8 = 1",
+        "f4 = 1",
+        "f8 = 1",
+        "n = 1",
+        "n2 = 1.11",
+        "m = 7.51",
+        "t = t || ' '",
+        "v = 'ab  x'",
+        "c = 'abc'",
+        "y = '\\x00fe'",
+        "d = '2026-01-01'",
+        "ti = '23:59'",
+        "tz = '09:00+01'",
+        "ts = '2026-01-01'",
+        "tstz = 'infinity'",
+        "j = '{\"a\": 1.0, \"a\": 2}'",
+        "jb = '{}'",
+        "e = 's'",
+        "ia = '{1,3}'",
+        "ta = '{}'",
+        "na = '{1.5}'",
+        "tsa = '{infinity}'",
+        "ea = '{s}'",
+        "ja = null",
+        "iv = '365 days'",
+        "ip = '10.0.0.1'",
+        "p = '(1.5,-3)'",
+        "bx = '(3,3),(1,1)'",
+        "r = '[1,6)'",
+        "bi = '100'",
+        "vb = '1010'",
+        "cash = '1234.51'",
+        "x = '<a>2</a>'",
+        "o = 1",
+        "ca = '{ab}'",
+        "ba = null",
+        "da = '{x}'",
+        "tv = 'cat'",
     ];
     let where_first = "where id = '6ba7b810-9dad-11d1-80b4-00c04fd430c8'";
     for change in changes {
         let kept = "create table kept as select * from kinds";
-        shop.owner(&format!("{kept} {where_first}; update kinds set {change} {where_first}"));
+        shop.owner(&format!(
+            "{kept} {where_first}; update kinds set {change} {where_first}"
+        ));
         let planned = shop.json("plan", &["I-1"], 1);
-        assert_eq!(planned["passed_over"][0]["reason"], "changed", "{change}: {planned}");
+        assert_eq!(
+            planned["passed_over"][0]["reason"], "changed",
+            "{change}: {planned}"
+        );
         assert_eq!(planned["set_apart"], 2, "{change}: {planned}");
         let column = change.split(' ').next().expect("a column");
-        shop.owner(&format!("update kinds set {column} = (select {column} from kept) {where_first}; drop table kept"));
+        shop.owner(&format!(
+            "update kinds set {column} = (select {column} from kept) {where_first}; drop table kept"
+        ));
     }
-    assert_eq!(shop.json("plan", &["I-1"], 0)["set_apart"], 3, "all is as it was");
+    assert_eq!(
+        shop.json("plan", &["I-1"], 0)["set_apart"],
+        3,
+        "all is as it was"
+    );
 }
 
 #[test]
@@ -80,27 +126,40 @@ fn hostile_names_and_keys() {
     let shop = Shop::of(TABLES, RULES);
     shop.install();
     shop.switch_on(r#"'sales."Or""d''er%s"', freeze => true"#);
-    shop.owner(r#"insert into sales."Or""d'er%s" values
+    shop.owner(
+        r#"insert into sales."Or""d'er%s" values
       ('it''s', '2026-03-01 10:00+02', 'it''s', 1.50, '$body$', 'lost'),
       (E'\\'' ; drop table kinds; --', 'infinity', E'L\\', 'NaN', E'\n', 'lost'),
       ('ü "x" {a,b}', '-infinity', 's', 1e10, null, 'lost'),
-      ('it''s', '2026-03-01 10:00+02', 's', 1.50, '$body$', 'placed')"#);
+      ('it''s', '2026-03-01 10:00+02', 's', 1.50, '$body$', 'placed')"#,
+    );
     shop.watch();
     let planned = shop.quarantine("plan", &["I-1"]).exits(0);
     planned.says(&["3 rows would be set apart", "sales.Or\"d'er%s"]);
-    let sql = shop.quarantine("plan", &["I-1", "--format", "sql"]).exits(0).out;
+    let sql = shop
+        .quarantine("plan", &["I-1", "--format", "sql"])
+        .exits(0)
+        .out;
     // Also where backslashes in texts mean something.
     let settings = "set standard_conforming_strings = off; set escape_string_warning = off;";
-    let said = shop.cluster.sql("shop", &format!("set role firstbad_quarantine; {settings} {sql}"));
+    let said = shop.cluster.sql(
+        "shop",
+        &format!("set role firstbad_quarantine; {settings} {sql}"),
+    );
     assert_eq!(said, "1|set_apart\n2|set_apart\n3|set_apart\n");
     let applied = shop.json("apply", &["I-1"], 0);
-    assert_eq!((&applied["set_apart"], &applied["already"]), (&0.into(), &3.into()));
+    assert_eq!(
+        (&applied["set_apart"], &applied["already"]),
+        (&0.into(), &3.into())
+    );
     let clean = r#"select count(*), min(status) from clean."sales.Or""d'er%s""#;
     assert_eq!(shop.owner(clean), "1|placed\n");
     let write = r#"do $$ begin update sales."Or""d'er%s" set n = 2 where "ü %s" = 'it''s';
                    raise 'written'; exception when sqlstate 'FBQ01' then null; end $$"#;
     shop.owner(write);
     shop.owner(r#"update sales."Or""d'er%s" set "$1" = 'x' where status = 'placed'"#);
-    shop.quarantine("release", &["I-1"]).exits(0).says(&["3 rows are released"]);
+    shop.quarantine("release", &["I-1"])
+        .exits(0)
+        .says(&["3 rows are released"]);
     assert_eq!(shop.held(), 0);
 }
