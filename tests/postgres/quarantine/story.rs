@@ -226,6 +226,11 @@ fn what_is_not_switched_on_is_refused() {
     assert_eq!(shop.dump(), bare);
     shop.install();
     let before = shop.dump();
+    // Its own tables are no data of the shop's.
+    let read = ["snapshot", &shop.source, "--store", "states"];
+    shop.place.run(&read).exits(0);
+    let tables = ["sql", "states", "select * from firstbad.quarantine"];
+    assert_eq!(shop.place.run(&tables).code, 2);
     for verb in ["plan", "apply"] {
         shop.quarantine(verb, &["I-1"]).refused(&[
             "quarantine is not switched on for orders: nothing was changed",
