@@ -12,6 +12,8 @@ pub mod automatic;
 pub mod report;
 mod rows;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
