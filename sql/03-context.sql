@@ -58,11 +58,15 @@ begin
   revoke all on schema firstbad from public;
   for one in
     select distinct quote_ident(r.rolname)
-      from pg_namespace n, aclexplode(n.nspacl) held join pg_roles r on r.oid = held.grantee
-     where n.nspname = 'firstbad' and held.grantee <> n.nspowner
+      from pg_proc p, aclexplode(p.proacl) held join pg_roles r on r.oid = held.grantee
+     where p.oid = 'firstbad.context(jsonb)'::regprocedure and held.grantee <> p.proowner
   loop
     execute format('revoke all on function firstbad.context(jsonb) from %s', one);
-    execute format('revoke all on schema firstbad from %s', one);
+    -- Who may call something else in the schema needs it still.
+    if not exists (select from pg_proc p, aclexplode(p.proacl) held
+                    where p.pronamespace = 'firstbad'::regnamespace and held.grantee = one::regrole) then
+      execute format('revoke all on schema firstbad from %s', one);
+    end if;
   end loop;
   execute format('grant usage on schema firstbad to %s', target);
   execute format('grant execute on function firstbad.context(jsonb) to %s', target);

@@ -21,6 +21,7 @@
 //! incident, store -> evidence                   (the rows that an incident is about, before and after)
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
+//! incident, store -> quarantine                 (bad rows are set apart in Postgres)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
@@ -48,6 +49,8 @@
 //! | 5 | Unknown is never reported as held; a rule whose subject matched no row says so. | [`judge`], [`report`] | `tests/cli` |
 //! | 6 | The first bad write is the exact transaction, or is said to be bounded or pre-existing; what was read in a snapshot is never blamed on a transaction. | [`bisect`] | `tests/oracle`, `tests/cli` |
 //! | 7 | A batch of commits may be judged again after a crash: it changes the incidents once, and what is to be said of them is kept until it was said. | [`incident`] | `incident`, `tests/store` |
+//! | 8 | Rows are set apart by key and old image, all or none, and released without a trace; nothing acts on a row that has changed since. | [`quarantine`] | `tests/postgres` |
+//! | 9 | No row of a user's is ever changed; rows are set apart only in tables that are switched on. | [`quarantine`] | `tests/postgres` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
@@ -140,6 +143,9 @@ pub mod audit;
 
 // What a database lacks to be watched, what that would break, and the SQL that mends it.
 pub mod doctor;
+
+// Rows that an incident is about are set apart in Postgres, reversibly.
+pub mod quarantine;
 
 // Runs the examples inside rule files.
 pub mod case;

@@ -295,6 +295,7 @@ fn pages_name_only_commands_that_exist() {
                         "record" | "snapshot" | "verify" | "status" => true,
                         "watch" | "doctor" | "audit" => true,
                         "incident" => ["list", "show", "ack", "mute", "close"].contains(&verb),
+                        "quarantine" => ["plan", "apply", "release"].contains(&verb),
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),
                         _ => false,
                     };

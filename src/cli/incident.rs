@@ -35,7 +35,7 @@ pub(super) enum IncidentCommand {
 
 /// Which store
 #[derive(Debug, Args)]
-struct StoreArgs {
+pub(super) struct StoreArgs {
     /// The store [default: store of firstbad.yaml, then .firstbad]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -99,7 +99,7 @@ pub(super) struct MuteArgs {
     pause: i64,
 }
 
-fn words(text: &str) -> Result<String, String> {
+pub(super) fn words(text: &str) -> Result<String, String> {
     match text.len() > WORDS_MAX {
         true => Err(format!("longer than {WORDS_MAX} bytes")),
         false => Ok(text.to_owned()),
@@ -116,12 +116,12 @@ pub(super) fn run(command: &IncidentCommand, config: &Config) -> Outcome {
     }
 }
 
-fn failed(error: &IncidentError) -> Stop {
+pub(super) fn failed(error: &IncidentError) -> Stop {
     output::world("incidents", error)
 }
 
 /// The incidents of a store; None where nothing was watched yet. A directory that is no store is the user's mistake.
-fn open(
+pub(super) fn open(
     arguments: &StoreArgs,
     config: &Config,
     writing: bool,
@@ -186,7 +186,7 @@ fn list(arguments: &ListArgs, config: &Config) -> Outcome {
 }
 
 /// Says that there is no such incident.
-fn unknown(id: &str, reading: Option<&Reading>) -> Stop {
+pub(super) fn unknown(id: &str, reading: Option<&Reading>) -> Stop {
     let last = match reading.map(Reading::last) {
         Some(Err(error)) => return failed(&error),
         Some(Ok(last)) => last,
@@ -222,7 +222,7 @@ fn show(arguments: &ShowArgs, config: &Config) -> Outcome {
 }
 
 /// Who runs the program, as far as the environment says so.
-fn account() -> Option<String> {
+pub(super) fn account() -> Option<String> {
     let names = ["USER", "LOGNAME", "USERNAME"];
     let mut names = names.iter().filter_map(|name| std::env::var(name).ok());
     names.find(|name| !name.is_empty() && name.len() <= WORDS_MAX)

@@ -11,6 +11,7 @@ mod inputs;
 mod live;
 mod output;
 mod output_file;
+mod quarantine;
 mod quick;
 mod record;
 mod rules;
@@ -83,6 +84,9 @@ enum Command {
     /// Incidents that were found: list and show them, take care of one, close one
     #[command(subcommand)]
     Incident(incident::IncidentCommand),
+    /// Set the rows that an incident is about apart in Postgres, reversibly
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Read tables again, and name the rows that no recorded write explains
@@ -143,6 +147,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Record(arguments) => record::record(&arguments, &config, cli.verbose),
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),
+        Command::Quarantine(command) => quarantine::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),

@@ -124,6 +124,7 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
         metrics: Arc::new(Metrics::new()),
         health: Arc::new(Health::new(Instant::now())),
     };
+    let automatic = super::quarantine::automatic(config, &settings.store, &settings.rules)?;
     if let Some(listen) = listen {
         serve(listen, &outside, &runtime)?;
     }
@@ -154,6 +155,8 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
         ),
     };
     bar.finish_and_clear();
+    // It looks once more at what was found last.
+    drop(automatic);
     runtime.shutdown_timeout(Duration::from_secs(1));
     match watched {
         Ok(()) => Ok(exit::HELD),

@@ -12,6 +12,7 @@
 //! segments: {max_changes: 500000, max_bytes: 64MB, max_age: 5m}
 //! snapshots: {every_changes: 1000000}
 //! limits: {rule_timeout: 60s, memory: 4GiB}
+//! quarantine: {rules: [paid-order-without-shipment], max_rows: 100, database: "${QUARANTINE_URL}"}
 //! ```
 
 mod mask;
@@ -58,6 +59,8 @@ pub struct Config {
     pub snapshots: Snapshots,
     /// `limits`: what judging may cost.
     pub limits: Limits,
+    /// `quarantine`: whose rows a watcher sets apart by itself, and where rows are set apart.
+    pub quarantine: Quarantine,
     /// The variables of the environment whose values went into the above, each once.
     pub variables: Vec<Variable>,
 }
@@ -97,6 +100,17 @@ pub struct Limits {
     pub rule_timeout: Option<Duration>,
     /// `memory`: the most memory to use, in bytes; at least 1.
     pub memory_bytes: Option<u64>,
+}
+
+/// Setting rows apart: by whoever asks for it, and by a watcher.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quarantine {
+    /// `rules`: ids of the rules whose rows a watcher sets apart by itself; none where it is left out.
+    pub rules: Vec<Text>,
+    /// `max_rows`: the most rows of an incident that it sets apart; at least 1.
+    pub rows_max: Option<u64>,
+    /// `database`: the URL of the database, as the role that may set rows apart.
+    pub database: Option<Text>,
 }
 
 /// A path or URL of the file, with its variables replaced. `Debug` and `Display` show the names of the variables, not their values.

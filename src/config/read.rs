@@ -6,14 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::variables::{Expanded, Variables};
-use super::{Config, FILE_BYTES_MAX, Limits, Retention, Segments, Snapshots, Text, parse_size};
+use super::{
+    Config, FILE_BYTES_MAX, Limits, Quarantine, Retention, Segments, Snapshots, Text, parse_size,
+};
 use crate::diagnostic::{Diagnostic, tidy};
 use crate::rule::read::{Reader, near, one_of};
 use crate::rule::yaml::{self, Kind, Node, Source, shortened};
 use crate::rule::{Literal, parse_duration};
 
 /// The keys of the file, each with an example.
-const TOP: [(&str, &str); 7] = [
+const TOP: [(&str, &str); 8] = [
     ("source", "testdata/shop"),
     ("store", ".firstbad"),
     ("rules", "[rules/]"),
@@ -24,6 +26,10 @@ const TOP: [(&str, &str); 7] = [
     ),
     ("snapshots", "{every_changes: 1000000}"),
     ("limits", "{rule_timeout: 60s, memory: 4GiB}"),
+    (
+        "quarantine",
+        "{rules: [paid-order-without-shipment], max_rows: 100, database: \"${QUARANTINE_URL}\"}",
+    ),
 ];
 
 /// The text of a file within the size limit.
@@ -134,6 +140,7 @@ impl Keys<'_> {
                 Some("segments") => config.segments = self.segments(value),
                 Some("snapshots") => config.snapshots = self.snapshots(value),
                 Some("limits") => config.limits = self.limits(value),
+                Some("quarantine") => config.quarantine = self.quarantine(value),
                 _ => {}
             }
         }
@@ -183,6 +190,33 @@ impl Keys<'_> {
             _ => out.memory_bytes = keys.size(value),
         });
         out
+    }
+
+    fn quarantine(&mut self, node: &Node) -> Quarantine {
+        let mut out = Quarantine::default();
+        let known = ["rules", "max_rows", "database"];
+        self.each("quarantine", node, &known, |keys, name, value| match name {
+            "rules" => out.rules = keys.ids(value),
+            "max_rows" => out.rows_max = keys.count(value, 1),
+            _ => out.database = keys.text(value),
+        });
+        out
+    }
+
+    /// One id, or a list of them.
+    fn ids(&mut self, node: &Node) -> Vec<Text> {
+        let items = match &node.kind {
+            Kind::Sequence(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut ids = Vec::new();
+        for item in items {
+            if let Some(Expanded { value, shown }) = self.scalar(item, "an id", "write an id") {
+                let span = self.reader.source.span(item);
+                ids.push(Text { value, shown, span });
+            }
+        }
+        ids
     }
 
     /// The keys of a mapping that is a value of the file.

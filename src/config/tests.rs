@@ -60,8 +60,17 @@ fn everything_is_read() {
     let config = good(
         "source: [a.csv, b.csv]\nstore: kept\nrules: rules/\nretention: {age: 90d, size: 20GB}\n\
          segments: {max_changes: 500000, max_bytes: 64MiB, max_age: 1h30m}\nsnapshots: {every_changes: '1000000'}\n\
-         limits: {rule_timeout: 60s, memory: 4GiB}\n",
+         limits: {rule_timeout: 60s, memory: 4GiB}\n\
+         quarantine: {rules: [order-of-nobody], max_rows: 20, database: 'postgres://q:${SECRET}@db/shop'}\n",
     );
+    assert_eq!(values(&config.quarantine.rules), ["order-of-nobody"]);
+    assert_eq!(config.quarantine.rows_max, Some(20));
+    let database = config.quarantine.database.as_ref();
+    assert_eq!(
+        database.map(Text::shown),
+        Some("postgres://q:${SECRET}@db/shop")
+    );
+    assert!(!format!("{config:?}").contains(SECRET));
     assert_eq!(values(&config.source), ["a.csv", "b.csv"]);
     assert_eq!(config.store.as_ref().map(Text::value), Some("kept"));
     assert_eq!(values(&config.rules), ["rules/"]);

@@ -203,7 +203,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Foreign text on one line, cut to a number of characters.
-fn shown_cut(text: &str, most: usize) -> String {
+pub(crate) fn shown_cut(text: &str, most: usize) -> String {
     table::cut(&shown(&bounded(text)), most)
 }
 

@@ -16,6 +16,7 @@ mod place;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod psql;
+mod quarantine;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;

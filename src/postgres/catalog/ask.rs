@@ -60,7 +60,7 @@ pub(super) struct ConstraintRow {
     pub(super) to_columns: Vec<i16>,
 }
 
-/// Relations that hold or show rows, outside of the system's own schemas.
+/// Relations that hold or show rows, outside of the system's own schemas; what `sql/04-quarantine.sql` makes is no data of anybody's.
 const RELATIONS: &str = "
     select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
            case when c.relispartition then (select i.inhparent from pg_inherits i where i.inhrelid = c.oid limit 1) end,
@@ -70,7 +70,8 @@ const RELATIONS: &str = "
            c.reltuples::float8, case when c.relkind = 'r' then coalesce(pg_relation_size(c.oid), 0) else 0 end::bigint
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
-      and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'";
+      and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+      and (n.nspname <> 'firstbad' or c.relname !~ '^quarantine')";
 
 const COLUMNS: &str = "
     select a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -78,7 +79,7 @@ const COLUMNS: &str = "
                and has_column_privilege(a.attrelid, a.attnum, 'select'), false)
     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-      and a.attnum > 0 and not a.attisdropped
+      and (n.nspname <> 'firstbad' or c.relname !~ '^quarantine') and a.attnum > 0 and not a.attisdropped
     order by a.attrelid, a.attnum";
 
 /// Keys and references, in the order in which a dump declares them.
