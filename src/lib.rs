@@ -22,6 +22,8 @@
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! incident, store -> quarantine                 (bad rows are set apart in Postgres)
+//!                                |
+//!                                +-> alert      (those who asked for it are told, until they have got it)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
@@ -51,6 +53,7 @@
 //! | 7 | A batch of commits may be judged again after a crash: it changes the incidents once, and what is to be said of them is kept until it was said. | [`incident`] | `incident`, `tests/store` |
 //! | 8 | Rows are set apart by key and old image, all or none, and released without a trace; nothing acts on a row that has changed since. | [`quarantine`] | `tests/postgres` |
 //! | 9 | No row of a user's is ever changed; rows are set apart only in tables that are switched on. | [`quarantine`] | `tests/postgres` |
+//! | 7 | Every sink of alerts gets what became of an incident at least once, under the same id, and in order; nobody waits for it. | [`incident`], [`alert`] | `alert`, `tests/cli` |
 //! | 10 | Memory, time, samples and texts have named limits; one rule that exceeds them is unknown, the others are judged. | [`judge`], [`rule`] | `tests/hostile` |
 //! | 11 | Row values appear in keys and evidence only, never in messages or logs. | [`diagnostic`], [`judge`] | `tests/hostile` |
 //! | 11 | Passwords appear nowhere, and what a server says of values is left out of errors. | [`postgres`] | `tests/postgres` |
@@ -134,6 +137,9 @@ pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// Tells those who asked for it of incidents: webhooks, chat, pagers, mail, commands.
+pub mod alert;
 
 // Watches a database: every commit is recorded and judged, what is found becomes incidents.
 pub mod watch;

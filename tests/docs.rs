@@ -296,6 +296,7 @@ fn pages_name_only_commands_that_exist() {
                         "watch" | "doctor" | "audit" => true,
                         "incident" => ["list", "show", "ack", "mute", "close"].contains(&verb),
                         "quarantine" => ["plan", "apply", "release"].contains(&verb),
+                        "alert" => ["list", "test", "send"].contains(&verb),
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),
                         _ => false,
                     };

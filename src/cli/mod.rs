@@ -1,5 +1,6 @@
 //! The command line: arguments, output, exit codes. The only module that prints.
 
+mod alert;
 mod arguments;
 mod audit;
 mod bisect;
@@ -87,6 +88,9 @@ enum Command {
     /// Set the rows that an incident is about apart in Postgres, reversibly
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
+    /// Who is told of incidents: list what waits and what failed, send a test, tell what waits
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Read tables again, and name the rows that no recorded write explains
@@ -148,6 +152,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),
         Command::Quarantine(command) => quarantine::run(&command, &config),
+        Command::Alert(command) => alert::run(&command, &config),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),

@@ -9,7 +9,8 @@ use clap::Args;
 use super::arguments::{LimitArgs, RuleArgs};
 use super::settings::{self, Source};
 use super::{Outcome, Stop, exit, inputs, live, output, record};
-use crate::config::{Config, STORE_NAME};
+use crate::alert::{Courier, Options};
+use crate::config::{Config, STORE_NAME, Sink};
 use crate::diagnostic;
 use crate::escape::terminal;
 use crate::postgres::{PostgresError, Progress, Target};
@@ -115,6 +116,7 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
         lag_drop_bytes: arguments.drop_slot_above,
         until_now: arguments.until_now,
     };
+    let sinks = super::alert::sinks(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -128,6 +130,7 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
     if let Some(listen) = listen {
         serve(listen, &outside, &runtime)?;
     }
+    let courier = courier(sinks, &settings)?;
     let bar = output::waiting("connecting");
     let progress = |progress: Progress| live::show(&bar, progress);
     // A watch that reads the tables anew is another one to stop.
@@ -157,6 +160,9 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
     bar.finish_and_clear();
     // It looks once more at what was found last.
     drop(automatic);
+    if let Some(courier) = courier {
+        courier.stop();
+    }
     runtime.shutdown_timeout(Duration::from_secs(1));
     match watched {
         Ok(()) => Ok(exit::HELD),
@@ -204,6 +210,18 @@ pub(super) fn target(source: &Source) -> Result<Target, Stop> {
 /// Says what is wrong with what the user named.
 pub(super) fn refused(error: &PostgresError) -> Stop {
     output::wrong_argument(&error.to_string(), error.hint())
+}
+
+/// Who tells the sinks, where there are any.
+fn courier(sinks: &[Sink], settings: &Settings) -> Result<Option<Courier>, Stop> {
+    if sinks.is_empty() {
+        return Ok(None);
+    }
+    let (options, tell) = (Options::default(), super::alert::tell());
+    let courier = Courier::start(&settings.store, sinks, options, tell);
+    courier
+        .map(Some)
+        .map_err(|error| output::world("incidents", &error))
 }
 
 fn listen(arguments: &WatchArgs) -> Result<Option<Listen>, Stop> {

@@ -13,9 +13,14 @@
 //! snapshots: {every_changes: 1000000}
 //! limits: {rule_timeout: 60s, memory: 4GiB}
 //! quarantine: {rules: [paid-order-without-shipment], max_rows: 100, database: "${QUARANTINE_URL}"}
+//! alerts: [{name: ops, slack: "${SLACK_URL}"}]
 //! ```
 
+mod alerts;
+#[cfg(test)]
+mod alerts_tests;
 mod mask;
+mod quiet;
 mod read;
 mod size;
 #[cfg(test)]
@@ -27,7 +32,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alerts::{Address, CHANGES, Email, Secret, Security, Sink, Template, To};
 pub use mask::Mask;
+pub use quiet::Quiet;
 pub use size::parse_size;
 
 use crate::diagnostic::Diagnostic;
@@ -61,6 +68,8 @@ pub struct Config {
     pub limits: Limits,
     /// `quarantine`: whose rows a watcher sets apart by itself, and where rows are set apart.
     pub quarantine: Quarantine,
+    /// `alerts`: who is told of incidents.
+    pub alerts: Vec<Sink>,
     /// The variables of the environment whose values went into the above, each once.
     pub variables: Vec<Variable>,
 }

@@ -1,5 +1,7 @@
 //! The keys of the file: what each takes, and what is wrong with it.
 
+mod alerts;
+
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
@@ -15,7 +17,7 @@ use crate::rule::yaml::{self, Kind, Node, Source, shortened};
 use crate::rule::{Literal, parse_duration};
 
 /// The keys of the file, each with an example.
-const TOP: [(&str, &str); 8] = [
+const TOP: [(&str, &str); 9] = [
     ("source", "testdata/shop"),
     ("store", ".firstbad"),
     ("rules", "[rules/]"),
@@ -30,6 +32,7 @@ const TOP: [(&str, &str); 8] = [
         "quarantine",
         "{rules: [paid-order-without-shipment], max_rows: 100, database: \"${QUARANTINE_URL}\"}",
     ),
+    ("alerts", "[{name: ops, slack: \"${SLACK_URL}\"}]"),
 ];
 
 /// The text of a file within the size limit.
@@ -101,11 +104,22 @@ pub(super) fn config(
     Err(wrong.into_iter().map(without_password).collect())
 }
 
-/// The same message without its line where that may hold a password: `://user:password@host`, or `?password=…`.
+/// Keys whose values are secrets.
+const SECRET_KEYS: [&str; 6] = [
+    "password",
+    "secret",
+    "routing_key",
+    "webhook",
+    "slack",
+    "alertmanager",
+];
+
+/// The same message without its line where that may hold a password: `://user:password@host`, `?password=…`, or a key of secrets.
 pub(super) fn without_password(mut problem: Diagnostic) -> Diagnostic {
     let may_hold = |line: &String| {
         let after = line.split_once("://").map(|(_, after)| after);
         after.is_some_and(|after| after.contains('@') || after.contains('='))
+            || SECRET_KEYS.iter().any(|key| line.contains(key))
     };
     problem.source_line = problem.source_line.filter(|line| !may_hold(line));
     problem
@@ -141,6 +155,7 @@ impl Keys<'_> {
                 Some("snapshots") => config.snapshots = self.snapshots(value),
                 Some("limits") => config.limits = self.limits(value),
                 Some("quarantine") => config.quarantine = self.quarantine(value),
+                Some("alerts") => config.alerts = self.alerts(value),
                 _ => {}
             }
         }

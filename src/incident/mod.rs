@@ -16,6 +16,7 @@ mod document;
 mod facts;
 mod list;
 mod notice;
+pub mod outbox;
 mod pace;
 mod stretch;
 mod take;

@@ -30,6 +30,11 @@ impl Backoff {
         }
     }
 
+    /// The same after so many tries, which somebody else counted.
+    pub fn after(self, tried: u32) -> Self {
+        Backoff { tried, ..self }
+    }
+
     /// The next wait.
     pub fn wait(&mut self) -> Duration {
         let factor = 2u32.saturating_pow(self.tried.min(31));

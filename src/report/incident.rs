@@ -86,7 +86,7 @@ pub fn notice_json(notice: &Notice) -> String {
 }
 
 /// `#1207 xid 8123 0/1A2B3C8 2026-03-12 16:03:51Z checkout v2.14.0`
-fn write_text(write: &Map<String, Value>) -> String {
+pub(crate) fn write_text(write: &Map<String, Value>) -> String {
     let mut parts = Vec::new();
     if let Some(commit) = write.get("commit").and_then(Value::as_u64) {
         parts.push(format!("#{commit}"));

@@ -60,12 +60,13 @@ use format::{FORMAT_BYTES_MAX, SEGMENTS, SNAPSHOTS, UNSEALED, unsealed};
 
 /// How often a store that changes while it is read is read again.
 const READS_MAX: usize = 5;
-/// What lies beside the files of a store and is none of them: incidents, and what SQLite keeps with them.
-pub const BESIDE: [&str; 4] = [
+/// What lies beside the files of a store and is none of them: incidents, what SQLite keeps with them, and who tells of them.
+pub const BESIDE: [&str; 5] = [
     "firstbad.db",
     "firstbad.db-wal",
     "firstbad.db-shm",
     "firstbad.db-journal",
+    "firstbad.alerts.lock",
 ];
 /// Said of a file that is not there.
 const MISSING: &str = "the file is missing";

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use super::{CheckReport, Violation};
 use crate::rule::Rule;
 
+/// What stands for a hidden value begins so.
+pub const PREFIX: &str = "redacted:";
+
 /// Hides the values of each rule's `redact:` columns and of `columns`, in keys and evidence, however deep they stand. The
 /// names are columns without their table. Text that equals a hidden text of the same violation is hidden under any name.
 pub fn apply(report: &mut CheckReport, columns: &[String]) {
@@ -164,7 +167,7 @@ fn mark(column: &str, value: &Value) -> String {
         .update(b"\0");
     hasher.update(super::canonical(value).as_bytes());
     let hex = hasher.finalize().to_hex();
-    format!("redacted:{}", hex.get(..8).unwrap_or(&hex))
+    format!("{PREFIX}{}", hex.get(..8).unwrap_or(&hex))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The program as its users meet it: arguments, files, output, exit codes. What is tested stands in CONTRACT sections 1, 2, 4 and 5.
 
+mod alert;
 mod arrays;
 mod baseline;
 mod bisect;

@@ -1,5 +1,6 @@
 //! Postgres on real servers, which the tests start themselves: logging in, encryption, tables, the stream of changes, the watcher.
 
+mod alerts;
 mod audit;
 mod catchup;
 mod connect;
