@@ -24,7 +24,7 @@ pub const CHANGES: [&str; 12] = [
     "known",
 ];
 /// How often growing and healing of one incident is told, where nothing else is said.
-pub const EVERY: Duration = Duration::from_secs(3_600);
+pub(super) const EVERY: Duration = Duration::from_secs(3_600);
 
 /// A text that nobody is shown.
 #[derive(Clone, PartialEq, Eq)]
