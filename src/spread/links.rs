@@ -131,6 +131,11 @@ fn columns(table: &Table, names: &[String]) -> Option<Vec<usize>> {
     names.iter().map(|name| table.column_index(name)).collect()
 }
 
+/// Adds links to others, but for those that are among them.
+pub fn add_links(to: &mut Vec<Link>, links: Vec<Link>) {
+    links.into_iter().for_each(|link| add(to, Some(link)));
+}
+
 /// Adds a link that says something and is not there yet.
 fn add(out: &mut Vec<Link>, link: Option<Link>) {
     let sound = |link: &Link| !link.columns.is_empty() && link.columns.len() == link.to.len();
@@ -142,7 +147,7 @@ fn add(out: &mut Vec<Link>, link: Option<Link>) {
 }
 
 /// Whether two links say the same, in whatever order their columns stand.
-pub(super) fn same(a: &Link, b: &Link) -> bool {
+fn same(a: &Link, b: &Link) -> bool {
     let pairs = |link: &Link| {
         let pairs = link.columns.iter().copied().zip(link.to.iter().copied());
         let mut pairs: Vec<(usize, usize)> = pairs.collect();

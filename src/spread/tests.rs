@@ -224,7 +224,7 @@ fn nothing_flows_down_from_a_hub_and_limits_are_said() {
     };
     let spread = ask(3, 100, 8);
     assert_eq!(found(&spread), [(ACCOUNTS, vec![Cell::Int(5)], 3, true)]);
-    assert_eq!((spread.hubs.len(), spread.hubs[0].rows), (1, 5 - 1 + 1));
+    assert_eq!((spread.hubs.len(), spread.hubs[0].rows), (1, 5));
     assert_eq!(ask(5, 100, 8).rows.len(), 5);
     let cut = ask(5, 2, 8);
     assert!(cut.cut_rows && cut.rows.len() == 2);

@@ -13,7 +13,7 @@ use crate::schema::{Schema, Table, value};
 use crate::state::{History, Write};
 
 /// The columns that name a row: its primary key in key order, or all where there is none.
-pub(super) fn naming(table: &Table) -> Vec<usize> {
+pub fn naming(table: &Table) -> Vec<usize> {
     match table.primary_key.as_slice() {
         [] => (0..table.columns.len()).collect(),
         key => key.to_vec(),
