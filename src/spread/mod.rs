@@ -27,7 +27,9 @@ mod walk;
 mod tests;
 
 pub use links::{Link, add_links, links_of_rule, links_of_schema};
-pub use summary::{Example, Flow, Part, Step, Summary, TablePart, rows_documents, summary};
+pub use summary::{
+    Example, Flow, Part, Step, Summary, TablePart, example, rows_documents, summary,
+};
 pub use walk::{follow, naming, row_name};
 
 use crate::change::{Cell, Commit};

@@ -356,6 +356,16 @@ impl Step {
     }
 }
 
+/// A derived row by its place, with its path. Values of columns with these names are hidden.
+pub fn example(history: &History, spread: &Spread, at: usize, hidden: &[String]) -> Example {
+    let view = View {
+        history,
+        spread,
+        hidden,
+    };
+    view.example(at)
+}
+
 /// The derived rows as JSON, in their order: table, key, commit, and the row before it on its path, as its place in the same list (null
 /// for a bad row). Values of columns with these names are hidden.
 pub fn rows_documents<'a>(

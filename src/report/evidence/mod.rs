@@ -13,7 +13,7 @@ use crate::incident::{Key, Notice};
 
 pub use json::{bundle as bundle_json, spread as spread_json};
 pub(in crate::report) use text::path_text;
-pub use text::{bundle as bundle_text, spread as spread_text};
+pub use text::{bundle as bundle_text, spread as spread_text, spread_row as spread_row_text};
 
 /// An incident with everything that is known of it.
 #[derive(Clone, Copy, Debug)]

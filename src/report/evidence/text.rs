@@ -194,6 +194,11 @@ pub fn spread(summary: &Summary, width: usize) -> String {
     out
 }
 
+/// A derived row on one line: the commit and the path to it.
+pub fn spread_row(example: &Example) -> String {
+    format!("  #{}  {}\n", example.commit, path_text(example))
+}
+
 /// `orders id = 17 ← payments id = 70 → accounts id = 5`: an arrow points to the row that is referred to.
 pub(in crate::report) fn path_text(example: &Example) -> String {
     let mut out = String::new();

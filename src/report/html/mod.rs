@@ -7,8 +7,6 @@ mod graph;
 mod timeline;
 mod view;
 
-#[cfg(test)]
-mod tests;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
