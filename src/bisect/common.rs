@@ -53,7 +53,11 @@ pub fn common_of_keys(
     let table = &history.schema.tables[at];
     let columns = hidden.iter().filter_map(|name| table.column_index(name));
     let hidden: Vec<usize> = columns.collect();
-    let names: Vec<&String> = keys.first().into_iter().flat_map(|(key, _)| key.keys()).collect();
+    let names: Vec<&String> = keys
+        .first()
+        .into_iter()
+        .flat_map(|(key, _)| key.keys())
+        .collect();
     let key: Vec<usize> = names
         .iter()
         .filter_map(|name| table.column_index(name))

@@ -118,20 +118,17 @@ fn found(place: &StoreArgs, config: &Config, id: &str) -> Result<(PathBuf, Readi
 }
 
 /// What the history tells of an incident; None where there is none yet, or it cannot be read, which is said.
-pub(super) fn known(
-    directory: &Path,
-    reading: &Reading,
-    id: &str,
-) -> Result<Option<Bundle>, Stop> {
+pub(super) fn known(directory: &Path, reading: &Reading, id: &str) -> Result<Option<Bundle>, Stop> {
     match find(directory, reading, id)? {
         Ok(found) => {
             let limits = Limits::default();
             let bundle = evidence::bundle(&found.store, &found.history, &found.case(), limits);
             Ok(Some(bundle))
         }
-        Err(Missing::Incident | Missing::Store(StoreError::NotThere(_) | StoreError::Refused { .. })) => {
-            Ok(None)
-        }
+        Err(
+            Missing::Incident
+            | Missing::Store(StoreError::NotThere(_) | StoreError::Refused { .. }),
+        ) => Ok(None),
         Err(Missing::Store(error)) => {
             let error = crate::escape::terminal(&error.to_string());
             output::note(&format!("warning: the history is not shown: {error}\n"));
@@ -188,7 +185,12 @@ pub(super) fn export(arguments: &ExportArgs, config: &Config) -> Outcome {
     let changes = changes.and_then(|mut changes| changes.pop().flatten());
     let opened = incident.opened.unwrap_or(0);
     let listed = (incident, changes);
-    let bundle = evidence::bundle(&found.store, &found.history, &found.case(), Limits::default());
+    let bundle = evidence::bundle(
+        &found.store,
+        &found.history,
+        &found.case(),
+        Limits::default(),
+    );
     let store = shown(&directory);
     let whole = Whole {
         store: &store,

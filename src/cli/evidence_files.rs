@@ -9,7 +9,9 @@ use super::output_file::OutputFile;
 use super::{Stop, output};
 
 /// Archives that are known by their names and not written.
-const OTHER_ARCHIVES: [&str; 8] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".zst", ".tzst"];
+const OTHER_ARCHIVES: [&str; 8] = [
+    ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".zst", ".tzst",
+];
 
 /// A directory or an archive that is to be written.
 pub(super) enum Place {
@@ -22,24 +24,42 @@ pub(super) enum Place {
 impl Place {
     /// What a path names, unless something is there already.
     pub(super) fn of(path: &Path) -> Result<Place, Stop> {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().to_lowercase());
         let Some(name) = name else {
-            return Err(wrong(path, "it has no name", "name a new directory, or FILE.tar.zst"));
+            return Err(wrong(
+                path,
+                "it has no name",
+                "name a new directory, or FILE.tar.zst",
+            ));
         };
         let is_archive = name.ends_with(".tar.zst");
         if !is_archive && OTHER_ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
-            return Err(wrong(path, "archives of this kind are not written", "name a FILE.tar.zst, or a directory"));
+            return Err(wrong(
+                path,
+                "archives of this kind are not written",
+                "name a FILE.tar.zst, or a directory",
+            ));
         }
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(path, &error)),
             Ok(there) if is_archive || !there.is_dir() => {
-                return Err(wrong(path, "it is there already", "name another, or remove it"));
+                return Err(wrong(
+                    path,
+                    "it is there already",
+                    "name another, or remove it",
+                ));
             }
             Ok(_) => {
                 let mut inside = fs::read_dir(path).map_err(|error| failed(path, &error))?;
                 if inside.next().is_some() {
-                    return Err(wrong(path, "the directory is not empty", "name another, or empty it"));
+                    return Err(wrong(
+                        path,
+                        "the directory is not empty",
+                        "name another, or empty it",
+                    ));
                 }
             }
         }

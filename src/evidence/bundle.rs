@@ -8,12 +8,12 @@ use super::course::{self, Moment};
 use super::proof::{Proof, proof};
 use super::{BadRow, bad_rows};
 use crate::bisect::{RowChange, common_of_keys, position};
-use crate::change::{Cell, Commit};
+use crate::change::{Cell, Change, Commit, Image};
 use crate::incident::{Incident, RawKey, RuleFacts};
 use crate::rule::{Rule, file};
 use crate::schema::{TableName, ddl, value};
 use crate::spread::{self, Limits, Spread, Start, Summary};
-use crate::state::History;
+use crate::state::{History, Write};
 use crate::store::Store;
 use crate::verdict::{At, Factor, redact};
 
@@ -75,6 +75,8 @@ pub struct Bundle {
 pub struct RuleText {
     /// Its id.
     pub id: String,
+    /// Its subject as `schema.name`.
+    pub table: Option<String>,
     /// The rule as written.
     pub yaml: Option<String>,
     /// The SQL that judges it.
@@ -145,6 +147,7 @@ pub fn bundle(store: &Store, history: &History, case: &Case<'_>, limits: Limits)
     let stories = stories.map(|row| story(history, case, row));
     let text = |rule: &RuleFacts| RuleText {
         id: rule.id.clone(),
+        table: rule.table.clone(),
         yaml: rule.yaml.clone(),
         sql: rule.sql.clone(),
     };
@@ -196,13 +199,15 @@ fn rows_of<'a>(history: &History, case: &Case<'a>) -> Vec<Bad<'a>> {
             continue;
         };
         let keys = keys_of(case, &rule.id);
-        let asked: Vec<_> = keys.iter().map(|key| (key.key.clone(), key.onset)).collect();
+        let asked: Vec<_> = keys
+            .iter()
+            .map(|key| (key.key.clone(), key.onset))
+            .collect();
         // A key may stand for no row or for several: both lists are in the order of the keys.
         let mut at = 0;
         for row in bad_rows(history, table, &asked) {
-            let same = |key: &RawKey| {
-                key.key == row.key && key.onset.max(history.first) == row.onset
-            };
+            let same =
+                |key: &RawKey| key.key == row.key && key.onset.max(history.first) == row.onset;
             while keys.get(at).is_some_and(|key| !same(key)) {
                 at += 1;
             }
@@ -342,36 +347,41 @@ fn later(history: &History, case: &Case<'_>, rows: &[Bad<'_>]) -> (Vec<LaterWrit
     found.sort_by_key(|(commit, table, row, _)| (*commit, *table, *row));
     let left_off = found.len().saturating_sub(LATER_MAX) as u64;
     found.truncate(LATER_MAX);
-    let shown = found.into_iter().map(|(commit, table, row, write)| {
-        let versions = &history.tables[table];
-        let changed = |column: &usize| match (write.before, write.after) {
-            (Some(before), Some(after)) => !versions.same_value(*column, before, after),
-            _ => true,
-        };
-        let all = 0..versions.table.columns.len();
-        let changed: Vec<usize> = all.filter(changed).collect();
-        let cells = |row: u32, columns: &[usize]| {
-            let image = columns.iter().map(|&at| (at, versions.cell(at, row)));
-            let known: Vec<_> = image.filter(|(_, cell)| *cell != Cell::Unknown).collect();
-            known
-        };
-        let key = cells(row, &versions.table.primary_key);
-        let change = crate::change::Change {
-            table,
-            op: write.op,
-            key: (!key.is_empty()).then_some(key),
-            before: write.before.map(|row| cells(row, &changed)),
-            after: write.after.map(|row| cells(row, &changed)),
-        };
-        let mut change = RowChange::new(&history.schema, &change);
-        let maps = [&mut change.key, &mut change.before, &mut change.after];
-        redact::hide_columns(case.hidden, maps.into_iter().flatten());
-        LaterWrite {
-            at: position(history, commit),
-            change,
-        }
-    });
+    let shown = found
+        .into_iter()
+        .map(|(_, table, _, write)| later_write(history, case, table, write));
     (shown.collect(), left_off)
+}
+
+/// A write with what it changed.
+fn later_write(history: &History, case: &Case<'_>, table: usize, write: Write) -> LaterWrite {
+    let versions = &history.tables[table];
+    let cells = |row: u32, columns: &[usize]| -> Image {
+        let image = columns.iter().map(|&at| (at, versions.cell(at, row)));
+        image.filter(|(_, cell)| *cell != Cell::Unknown).collect()
+    };
+    let changed = |column: &usize| match (write.before, write.after) {
+        (Some(before), Some(after)) => !versions.same_value(*column, before, after),
+        _ => true,
+    };
+    let all = 0..versions.table.columns.len();
+    let changed: Vec<usize> = all.filter(changed).collect();
+    let row = write.after.or(write.before);
+    let key = row.map(|row| cells(row, &versions.table.primary_key));
+    let change = Change {
+        table,
+        op: write.op,
+        key: key.filter(|key| !key.is_empty()),
+        before: write.before.map(|row| cells(row, &changed)),
+        after: write.after.map(|row| cells(row, &changed)),
+    };
+    let mut change = RowChange::new(&history.schema, &change);
+    let maps = [&mut change.key, &mut change.before, &mut change.after];
+    redact::hide_columns(case.hidden, maps.into_iter().flatten());
+    LaterWrite {
+        at: position(history, write.commit),
+        change,
+    }
 }
 
 fn common(history: &History, case: &Case<'_>) -> Vec<(String, Vec<Factor>)> {
@@ -381,7 +391,11 @@ fn common(history: &History, case: &Case<'_>) -> Vec<(String, Vec<Factor>)> {
             continue;
         };
         let onset = |key: &&RawKey| {
-            let commit = if case.incident.pre_existing { 0 } else { key.onset };
+            let commit = if case.incident.pre_existing {
+                0
+            } else {
+                key.onset
+            };
             (key.key.clone(), commit)
         };
         let keys: Vec<_> = keys_of(case, &rule.id).iter().map(onset).collect();
@@ -408,7 +422,12 @@ fn neighbours(
     let Some(around) = around else {
         return Vec::new();
     };
-    let commits = || history.commits().map(|(commit, _)| commit).filter(|at| wanted(*at));
+    let commits = || {
+        history
+            .commits()
+            .map(|(commit, _)| commit)
+            .filter(|at| wanted(*at))
+    };
     let before = commits().rev().filter(|at| *at < around).take(NEIGHBOURS);
     let mut near: Vec<Commit> = before.collect();
     near.reverse();

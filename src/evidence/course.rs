@@ -62,7 +62,11 @@ fn thinned(all: Vec<Moment>) -> Vec<Moment> {
         began += moment.began;
         healed += moment.healed;
         if at % step == 0 || at == last {
-            out.push(Moment { began, healed, ..moment });
+            out.push(Moment {
+                began,
+                healed,
+                ..moment
+            });
             (began, healed) = (0, 0);
         }
     }

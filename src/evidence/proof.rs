@@ -91,8 +91,15 @@ fn segment(store: &Store, commit: Commit) -> Option<Segment> {
         .segment_files(stretch)
         .map(|(_, sealed)| (sealed.path.clone(), sealed.bytes, sealed.blake3))
         .collect();
-    let seal = files.first().and_then(|(path, ..)| ledger.files.get(path))?.seal;
-    let hash = store.chain().seals.iter().find(|(one, ..)| one.seal == seal);
+    let seal = files
+        .first()
+        .and_then(|(path, ..)| ledger.files.get(path))?
+        .seal;
+    let hash = store
+        .chain()
+        .seals
+        .iter()
+        .find(|(one, ..)| one.seal == seal);
     Some(Segment {
         from: stretch.from,
         to: stretch.to,

@@ -147,7 +147,9 @@ pub fn list_json(store: &str, listed: &[Listed]) -> String {
 
 /// The first bad write with its changes as far as the store has them, as JSON; null for what was bad before.
 pub(super) fn first_bad_document(listed: &Listed) -> Value {
-    document(listed).shift_remove("first_bad").unwrap_or_default()
+    document(listed)
+        .shift_remove("first_bad")
+        .unwrap_or_default()
 }
 
 /// One incident with all that is known of it, in the same form: `onsets` holds all keys that are kept, `notices` what was said, `evidence`

@@ -118,7 +118,10 @@ pub(super) fn cells(versions: &TableVersions, columns: &[usize], row: u32) -> Ve
 
 /// Whether values refer to anything: NULL does not, and what is not known might.
 pub(super) fn is_reference(values: &[Cell]) -> bool {
-    !values.is_empty() && !values.iter().any(|cell| matches!(cell, Cell::Null | Cell::Unknown))
+    !values.is_empty()
+        && !values
+            .iter()
+            .any(|cell| matches!(cell, Cell::Null | Cell::Unknown))
 }
 
 fn hash(values: &[Cell]) -> u64 {

@@ -69,7 +69,7 @@ pub struct Start {
 }
 
 /// From which row another was derived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Parent {
     /// A bad row: its place in [`Spread::starts`].
     Bad(usize),

@@ -127,7 +127,12 @@ pub fn summary(history: &History, spread: &Spread, hidden: &[String]) -> Summary
     let hubs = spread.hubs.iter().map(|hub| {
         let row = &spread.rows[hub.row];
         let link = spread.links[hub.link].name(&history.schema);
-        (view.name(row.table), view.key(row.table, &row.name), link, hub.rows)
+        (
+            view.name(row.table),
+            view.key(row.table, &row.name),
+            link,
+            hub.rows,
+        )
     });
     Summary {
         starts: spread.starts.len() as u64,
@@ -196,7 +201,9 @@ impl View<'_> {
                 true => self.time(commit).unwrap_or(first),
                 false => i64::from(commit),
             };
-            *parts.entry(place.saturating_sub(first) / width).or_default() += 1;
+            *parts
+                .entry(place.saturating_sub(first) / width)
+                .or_default() += 1;
         }
         let part = |(number, rows): (i64, u64)| {
             let from = first.saturating_add(number.saturating_mul(width));
@@ -215,7 +222,11 @@ impl View<'_> {
             last: dated(rows.last()),
             depth: depths.min().unwrap_or(1),
             over_time: parts.into_iter().map(part).collect(),
-            examples: rows.iter().take(EXAMPLES).map(|&at| self.example(at)).collect(),
+            examples: rows
+                .iter()
+                .take(EXAMPLES)
+                .map(|&at| self.example(at))
+                .collect(),
         }
     }
 
@@ -279,7 +290,9 @@ impl View<'_> {
         let mut out = Vec::new();
         if spread.cut_rows {
             let rows = spread.rows.len();
-            out.push(format!("there are more than {rows} rows: those that were derived later are left out"));
+            out.push(format!(
+                "there are more than {rows} rows: those that were derived later are left out"
+            ));
         }
         if spread.cut_depth > 0 {
             let rows = spread.cut_depth;
@@ -287,7 +300,9 @@ impl View<'_> {
         }
         if spread.not_known > 0 {
             let writes = spread.not_known;
-            out.push(format!("what {writes} writes refer to is not known: they may be derived as well"));
+            out.push(format!(
+                "what {writes} writes refer to is not known: they may be derived as well"
+            ));
         }
         out
     }
@@ -296,9 +311,7 @@ impl View<'_> {
 impl Summary {
     /// The summary as JSON, for `firstbad/spread@1`.
     pub fn document(&self) -> Map<String, Value> {
-        let hub = |(table, key, link, rows): &(String, Map<String, Value>, String, u64)| {
-            json!({"table": table, "key": key, "link": link, "rows": rows})
-        };
+        let hub = |(table, key, link, rows): &(String, Map<String, Value>, String, u64)| json!({"table": table, "key": key, "link": link, "rows": rows});
         let flow = |flow: &Flow| {
             let direction = if flow.up { "up" } else { "down" };
             json!({"link": flow.link, "from": flow.from, "to": flow.to, "direction": direction, "rows": flow.rows})
@@ -318,16 +331,12 @@ impl Summary {
 
 impl TablePart {
     fn document(&self, by_time: bool) -> Value {
-        let dated = |(commit, time): &(Commit, Option<i64>)| {
-            json!({"commit": commit, "time": time.map(format_timestamp)})
-        };
+        let dated = |(commit, time): &(Commit, Option<i64>)| json!({"commit": commit, "time": time.map(format_timestamp)});
         let place = |place: i64| match by_time {
             true => Value::from(format_timestamp(place)),
             false => Value::from(place),
         };
-        let part = |part: &Part| {
-            json!({"from": place(part.from), "to": place(part.to), "rows": part.rows})
-        };
+        let part = |part: &Part| json!({"from": place(part.from), "to": place(part.to), "rows": part.rows});
         let examples = self.examples.iter().map(|example| {
             let path = example.path.iter().map(Step::document);
             json!({"key": example.key, "commit": example.commit, "path": path.collect::<Vec<_>>()})
@@ -345,7 +354,10 @@ impl TablePart {
 
 impl Step {
     fn document(&self) -> Value {
-        let direction = self.link.as_ref().map(|_| if self.up { "up" } else { "down" });
+        let direction = self
+            .link
+            .as_ref()
+            .map(|_| if self.up { "up" } else { "down" });
         json!({
             "table": self.table,
             "key": self.key,

@@ -134,8 +134,14 @@ fn found(spread: &Spread) -> Vec<(usize, Vec<Cell>, Commit, bool)> {
 /// A customer, an account and order 17 are there; then order 17 goes bad, and is paid.
 fn shop() -> Past {
     let mut past = Past::default();
-    past.commit(&[(CUSTOMERS, None, Some(&[1, 0])), (ACCOUNTS, None, Some(&[5, 0]))]);
-    past.commit(&[(ORDERS, None, Some(&[17, 1, 900, 0])), (NOTES, None, Some(&[17, 1]))]);
+    past.commit(&[
+        (CUSTOMERS, None, Some(&[1, 0])),
+        (ACCOUNTS, None, Some(&[5, 0])),
+    ]);
+    past.commit(&[
+        (ORDERS, None, Some(&[17, 1, 900, 0])),
+        (NOTES, None, Some(&[17, 1])),
+    ]);
     past
 }
 
@@ -147,7 +153,10 @@ fn rows_written_since_are_derived_and_those_before_are_not() {
         (PAYMENTS, None, Some(&[70, 17, 5, 0])),
         (ACCOUNTS, Some(&[5, 0]), Some(&[5, 40])),
     ]);
-    past.commit(&[(STATS, None, Some(&[1, 900, 0])), (CUSTOMERS, Some(&[1, 0]), Some(&[1, 2]))]);
+    past.commit(&[
+        (STATS, None, Some(&[1, 900, 0])),
+        (CUSTOMERS, Some(&[1, 0]), Some(&[1, 2])),
+    ]);
     let history = past.history();
     let spread = follow(
         &history,
@@ -167,10 +176,20 @@ fn rows_written_since_are_derived_and_those_before_are_not() {
     );
     assert_eq!(spread.path(1), (0, vec![0, 1]));
     let told = summary(&history, &spread, &[]);
-    let account = told.tables.iter().find(|table| table.table == "public.accounts");
+    let account = told
+        .tables
+        .iter()
+        .find(|table| table.table == "public.accounts");
     let account = &account.expect("it is derived").examples[0];
-    let path: Vec<&str> = account.path.iter().map(|step| step.table.as_str()).collect();
-    assert_eq!(path, ["public.orders", "public.payments", "public.accounts"]);
+    let path: Vec<&str> = account
+        .path
+        .iter()
+        .map(|step| step.table.as_str())
+        .collect();
+    assert_eq!(
+        path,
+        ["public.orders", "public.payments", "public.accounts"]
+    );
     assert_eq!(
         account.path[2].link.as_deref(),
         Some("payments.account_id → accounts.id")
@@ -327,7 +346,9 @@ impl Naive<'_> {
     }
 
     fn is_start(&self, name: &Name) -> bool {
-        self.starts.iter().any(|start| Self::start_name(start) == *name)
+        self.starts
+            .iter()
+            .any(|start| Self::start_name(start) == *name)
     }
 
     fn bad_at(&self, name: &Name, commit: Commit) -> bool {
@@ -343,7 +364,11 @@ impl Naive<'_> {
         if link.to == [0] {
             return Some(name.1.clone());
         }
-        let writes = self.past.writes.iter().filter(|write| write.commit <= commit);
+        let writes = self
+            .past
+            .writes
+            .iter()
+            .filter(|write| write.commit <= commit);
         let last = writes.rfind(|write| {
             let row = write.after.as_ref().or(write.before.as_ref());
             write.table == name.0 && row.is_some_and(|row| name_of(name.0, row) == name.1)
@@ -365,7 +390,11 @@ impl Naive<'_> {
     }
 
     fn is_hub(&self, name: &Name, link: &Link, since: Commit) -> bool {
-        let writes = self.past.writes.iter().filter(|write| write.commit >= since);
+        let writes = self
+            .past
+            .writes
+            .iter()
+            .filter(|write| write.commit >= since);
         let children: BTreeSet<Row> = writes
             .filter(|write| self.refers(write, name, link))
             .filter_map(|write| Some(name_of(write.table, write.after.as_ref()?)))
@@ -377,7 +406,9 @@ impl Naive<'_> {
         let when = self.derived.get(name).copied().unwrap_or_default();
         self.bad_at(name, commit)
             || when.down.is_some_and(|down| down <= commit)
-            || when.up.is_some_and(|up| up <= commit && !self.is_hub(name, link, up))
+            || when
+                .up
+                .is_some_and(|up| up <= commit && !self.is_hub(name, link, up))
     }
 
     fn is_tainted(&self, name: &Name, commit: Commit) -> bool {
@@ -389,9 +420,17 @@ impl Naive<'_> {
     fn step(&mut self, commit: Commit) -> bool {
         let mut sources: BTreeSet<Name> = self.starts.iter().map(Self::start_name).collect();
         sources.extend(self.derived.keys().cloned());
-        let now: Vec<&Wrote> = self.past.writes.iter().filter(|w| w.commit == commit).collect();
+        let now: Vec<&Wrote> = self
+            .past
+            .writes
+            .iter()
+            .filter(|w| w.commit == commit)
+            .collect();
         let mut reached: Vec<(Name, bool)> = Vec::new();
-        for source in sources.iter().filter(|source| self.is_tainted(source, commit)) {
+        for source in sources
+            .iter()
+            .filter(|source| self.is_tainted(source, commit))
+        {
             for link in self.links {
                 for write in &now {
                     let Some(after) = &write.after else { continue };
@@ -424,7 +463,10 @@ impl Naive<'_> {
         link: &'b Link,
         now: &'b [&'b Wrote],
     ) -> impl Iterator<Item = Name> + 'b {
-        let own = write.after.as_ref().map(|row| (write.table, name_of(write.table, row)));
+        let own = write
+            .after
+            .as_ref()
+            .map(|row| (write.table, name_of(write.table, row)));
         let images = [&write.after, &write.before];
         let values: Vec<Row> = images
             .into_iter()
@@ -443,7 +485,9 @@ impl Naive<'_> {
 
 #[test]
 fn spread_is_what_the_definition_says_on_random_histories() {
-    let fixed = std::env::var("FIRSTBAD_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let fixed = std::env::var("FIRSTBAD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse::<u64>().ok());
     let seeds = fixed.map_or(1..400, |seed| seed..seed + 1);
     let (mut derived, mut hubs, mut upward) = (0, 0, 0);
     for seed in seeds {
@@ -491,12 +535,27 @@ fn spread_is_what_the_definition_says_on_random_histories() {
                 ((row.table, name.collect()), row.commit)
             })
             .collect();
-        assert_eq!(have.len(), spread.rows.len(), "FIRSTBAD_SEED={seed}: a row is listed once");
-        assert_eq!(have, expected, "FIRSTBAD_SEED={seed} starts {starts:?} hub {}", limits.hub);
-        assert!(spread.rows.is_sorted_by_key(|row| row.commit), "FIRSTBAD_SEED={seed}");
+        assert_eq!(
+            have.len(),
+            spread.rows.len(),
+            "FIRSTBAD_SEED={seed}: a row is listed once"
+        );
+        assert_eq!(
+            have, expected,
+            "FIRSTBAD_SEED={seed} starts {starts:?} hub {}",
+            limits.hub
+        );
+        assert!(
+            spread.rows.is_sorted_by_key(|row| row.commit),
+            "FIRSTBAD_SEED={seed}"
+        );
         for at in 0..spread.rows.len() {
             let (_, steps) = spread.path(at);
-            assert_eq!(steps.len(), spread.rows[at].depth as usize, "FIRSTBAD_SEED={seed}");
+            assert_eq!(
+                steps.len(),
+                spread.rows[at].depth as usize,
+                "FIRSTBAD_SEED={seed}"
+            );
         }
         derived += have.len();
         hubs += spread.hubs.len();

@@ -52,7 +52,16 @@ pub fn follow(history: &History, starts: Vec<Start>, links: Vec<Link>, limits: L
         let start = walk.out.starts[at].clone();
         let row = walk.id(start.table, start.name);
         walk.rows[row].bad = true;
-        walk.push(start.from, 0, Reached { row, up: false, by: None, start: at });
+        walk.push(
+            start.from,
+            0,
+            Reached {
+                row,
+                up: false,
+                by: None,
+                start: at,
+            },
+        );
     }
     walk.run();
     walk.out.not_known = walk.writes.not_known;
@@ -127,7 +136,8 @@ impl Walk<'_> {
 
     fn push(&mut self, commit: Commit, depth: u32, reached: Reached) {
         self.pushed += 1;
-        self.queue.push(Reverse((commit, depth, self.pushed, reached)));
+        self.queue
+            .push(Reverse((commit, depth, self.pushed, reached)));
     }
 
     fn run(&mut self) {
@@ -136,7 +146,12 @@ impl Walk<'_> {
                 let start = &self.out.starts[reached.start];
                 let during = start.from..start.until.unwrap_or(Commit::MAX);
                 let parent = Parent::Bad(reached.start);
-                let source = Source { row: reached.row, parent, during, depth };
+                let source = Source {
+                    row: reached.row,
+                    parent,
+                    during,
+                    depth,
+                };
                 self.flow_up(&source);
                 self.flow_down(&source, false);
                 continue;
@@ -163,7 +178,12 @@ impl Walk<'_> {
             }
             let parent = Parent::Derived(place);
             let during = commit..Commit::MAX;
-            let source = Source { row: reached.row, parent, during, depth };
+            let source = Source {
+                row: reached.row,
+                parent,
+                during,
+                depth,
+            };
             if known.is_none() {
                 self.flow_up(&source);
             }
@@ -205,7 +225,16 @@ impl Walk<'_> {
         }
         *waits = Some((commit, depth));
         let by = Some((source.parent, link));
-        self.push(commit, depth, Reached { row, up, by, start: 0 });
+        self.push(
+            commit,
+            depth,
+            Reached {
+                row,
+                up,
+                by,
+                start: 0,
+            },
+        );
     }
 
     /// The row that a write left.
@@ -229,7 +258,9 @@ impl Walk<'_> {
                 if !is_reference(&values) {
                     continue;
                 }
-                let writes = self.writes.holding(link.child, (&link.columns, &values), &during);
+                let writes = self
+                    .writes
+                    .holding(link.child, (&link.columns, &values), &during);
                 for write in writes {
                     let child = self.written(link.child, &write);
                     let child = child.filter(|&child| child != source.row);
@@ -302,7 +333,9 @@ impl Walk<'_> {
                     .collect();
                 values.dedup();
                 for values in values {
-                    let written = self.writes.holding(link.parent, (&link.to, &values), &together);
+                    let written = self
+                        .writes
+                        .holding(link.parent, (&link.to, &values), &together);
                     for parent in written.iter().filter(|write| write.op == Op::Update) {
                         if let Some(id) = self.written(link.parent, parent) {
                             self.reach(source, at, true, write.commit, id);

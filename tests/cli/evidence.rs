@@ -42,7 +42,7 @@ struct Texts<'a> {
 const PLAIN: Texts<'_> = Texts {
     service: "checkout",
     version: "v2.14.0",
-    note: "net 30",
+    note: "paid",
     description: "A paid order is handed to the warehouse.",
     runbook: "https://wiki.example.com/missing-shipments",
 };
@@ -64,26 +64,48 @@ fn insert(table: &str, after: &Value) -> Value {
 }
 
 fn changes(commit: Commit, texts: &Texts<'_>) -> Vec<Value> {
-    let shipment = |order: Commit| insert("shipments", &json!({"id": 9_000 + order, "order_id": order}));
+    let shipment = |order: Commit| {
+        insert(
+            "shipments",
+            &json!({"id": 9_000 + order, "order_id": order}),
+        )
+    };
     match commit {
         ..=ORDERED => {
-            let order = json!({"id": commit, "customer_id": 1, "status": "paid", "email": format!("{commit}@example.com"), "total": "20.00"});
+            let status = if commit == BAD[0] { texts.note } else { "paid" };
+            let order = json!({"id": commit, "customer_id": 1, "status": status, "email": format!("{commit}@example.com"), "total": "20.00"});
             let mut changes = vec![insert("orders", &order)];
             changes.extend((!BAD.contains(&commit)).then(|| shipment(commit)));
             changes
         }
         61 => vec![
-            insert("invoices", &json!({"id": 700, "order_id": 33, "amount": "20.00", "note": texts.note})),
-            insert("invoices", &json!({"id": 701, "order_id": 2, "amount": "20.00", "note": "net 30"})),
+            insert(
+                "invoices",
+                &json!({"id": 700, "order_id": 33, "amount": "20.00", "note": texts.note}),
+            ),
+            insert(
+                "invoices",
+                &json!({"id": 701, "order_id": 2, "amount": "20.00", "note": "net 30"}),
+            ),
         ],
         62 => vec![
-            insert("payouts", &json!({"id": 800, "invoice_id": 700, "account_id": 5})),
+            insert(
+                "payouts",
+                &json!({"id": 800, "invoice_id": 700, "account_id": 5}),
+            ),
             json!({"table": "accounts", "op": "update", "key": {"id": 5}, "before": {"balance": "0.00"}, "after": {"balance": "20.00"}}),
         ],
-        63 => vec![json!({"table": "orders", "op": "update", "key": {"id": 39}, "after": {"status": "cancelled", "email": "gone@example.com"}})],
+        63 => vec![
+            json!({"table": "orders", "op": "update", "key": {"id": 39}, "after": {"status": "cancelled", "email": "gone@example.com"}}),
+        ],
         HEAL => vec![shipment(36)],
-        65 => vec![insert("invoices", &json!({"id": 702, "order_id": 36, "amount": "20.00", "note": null}))],
-        _ => vec![json!({"table": "customers", "op": "update", "key": {"id": 1}, "after": {"name": "Bo"}})],
+        65 => vec![insert(
+            "invoices",
+            &json!({"id": 702, "order_id": 36, "amount": "20.00", "note": null}),
+        )],
+        _ => vec![
+            json!({"table": "customers", "op": "update", "key": {"id": 1}, "after": {"name": "Bo"}}),
+        ],
     }
 }
 
@@ -206,7 +228,11 @@ fn evidence_tells_what_became_of_the_rows() {
     let rows = evidence["rows"].as_array().expect("a list");
     assert_eq!(rows.len(), BAD.len());
     assert_eq!(
-        (&rows[0]["key"], &rows[0]["onset"]["commit"], &rows[0]["last_good"]),
+        (
+            &rows[0]["key"],
+            &rows[0]["onset"]["commit"],
+            &rows[0]["last_good"]
+        ),
         (&json!({"id": 33}), &json!(33), &Value::Null)
     );
     assert_eq!(rows[1]["healed"], HEAL);
@@ -217,12 +243,22 @@ fn evidence_tells_what_became_of_the_rows() {
     let later = evidence["later_writes"].as_array().expect("a list");
     assert_eq!(later.len(), 1, "{later:?}");
     assert_eq!(
-        (&later[0]["commit"], &later[0]["key"], &later[0]["after"]["status"]),
+        (
+            &later[0]["commit"],
+            &later[0]["key"],
+            &later[0]["after"]["status"]
+        ),
         (&json!(63), &json!({"id": 39}), &json!("cancelled"))
     );
     let factors = evidence["common"][0]["factors"].as_array().expect("a list");
-    let named: Vec<&str> = factors.iter().filter_map(|one| one["factor"].as_str()).collect();
-    assert!(named.iter().any(|factor| factor.contains("shipments")), "{named:?}");
+    let named: Vec<&str> = factors
+        .iter()
+        .filter_map(|one| one["factor"].as_str())
+        .collect();
+    assert!(
+        named.iter().any(|factor| factor.contains("shipments")),
+        "{named:?}"
+    );
     let near: Vec<u64> = evidence["neighbours"]
         .as_array()
         .expect("a list")
@@ -231,13 +267,21 @@ fn evidence_tells_what_became_of_the_rows() {
         .collect();
     assert_eq!(near, (23..=43).collect::<Vec<u64>>());
     let same = evidence["same_release"].as_array().expect("a list");
-    assert_eq!((&same[0]["commit"], same.len()), (&json!(RELEASE), 2 + 1 + 10));
+    assert_eq!(
+        (&same[0]["commit"], same.len()),
+        (&json!(RELEASE), 2 + 1 + 10)
+    );
     let releases = evidence["releases"].as_array().expect("a list");
     assert!(
-        releases.iter().any(|one| one["commit"] == RELEASE && one["before"] == "v2.13.0"),
+        releases
+            .iter()
+            .any(|one| one["commit"] == RELEASE && one["before"] == "v2.13.0"),
         "{releases:?}"
     );
-    let last = evidence["course"].as_array().and_then(|all| all.last()).expect("a moment");
+    let last = evidence["course"]
+        .as_array()
+        .and_then(|all| all.last())
+        .expect("a moment");
     assert_eq!((&last["commit"], &last["bad"]), (&json!(HEAL), &json!(9)));
     assert_eq!(evidence["rules"][0]["yaml"], YAML);
     let brief = incident(&place, &["show", "I-1", "--brief", "--format", "json"]).exits(0);
@@ -265,11 +309,26 @@ fn spread_is_what_was_written_from_bad_rows_since() {
     let ran = incident(&place, &["spread", "I-1", "--rows", "--format", "json"]).exits(0);
     let document = ran.json();
     assert_eq!(document["schema"], "firstbad/spread@1");
-    assert_eq!((&document["incident"], &document["bad_rows"]), (&json!("I-1"), &json!(10)));
+    assert_eq!(
+        (&document["incident"], &document["bad_rows"]),
+        (&json!("I-1"), &json!(10))
+    );
     // Invoice 701 is of a good order, invoice 702 of one that had healed, and the customer was not updated together with an order. The
     // shipment that healed order 36 was written when it was good again.
-    let row = |one: &Value| format!("{} {} {}", one["table"].as_str().unwrap_or(""), one["key"], one["commit"]);
-    let rows: Vec<String> = document["list"].as_array().expect("a list").iter().map(row).collect();
+    let row = |one: &Value| {
+        format!(
+            "{} {} {}",
+            one["table"].as_str().unwrap_or(""),
+            one["key"],
+            one["commit"]
+        )
+    };
+    let rows: Vec<String> = document["list"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(row)
+        .collect();
     assert_eq!(
         rows,
         [
@@ -279,9 +338,17 @@ fn spread_is_what_was_written_from_bad_rows_since() {
         ]
     );
     let accounts = document["tables"].as_array().expect("a list");
-    let accounts = accounts.iter().find(|one| one["table"] == "public.accounts");
-    let path = accounts.expect("it is derived")["examples"][0]["path"].as_array().cloned();
-    let links: Vec<Value> = path.unwrap_or_default().iter().map(|step| step["link"].clone()).collect();
+    let accounts = accounts
+        .iter()
+        .find(|one| one["table"] == "public.accounts");
+    let path = accounts.expect("it is derived")["examples"][0]["path"]
+        .as_array()
+        .cloned();
+    let links: Vec<Value> = path
+        .unwrap_or_default()
+        .iter()
+        .map(|step| step["link"].clone())
+        .collect();
     assert_eq!(
         links,
         [
@@ -335,20 +402,33 @@ fn an_export_has_all_files_and_replaces_nothing() {
         assert_eq!(hash, blake3::hash(&bytes).to_string(), "{name}");
     }
     for name in FILES {
-        assert!(!place.read(&format!("I-1/{name}")).contains("@example.com"), "{name}");
+        assert!(
+            !place.read(&format!("I-1/{name}")).contains("@example.com"),
+            "{name}"
+        );
     }
-    // What was exported is read again: the rule judges, the schema is one.
+    // What was exported is read again: the rule names its table, the schema is one.
+    place.write("again/rules/rule.yaml", place.read("I-1/rule.yaml"));
+    place.write("again/schema.sql", place.read("I-1/schema.sql"));
+    place.write(
+        "again/snapshot/orders.csv",
+        "id,customer_id,status,email,total\n1,,paid,,1.00\n",
+    );
     place
-        .run(&["rules", "lint", "--rules", "I-1/rule.yaml"])
-        .exits(2)
-        .warns(&["table"]);
+        .run(&["check", "again"])
+        .exits(1)
+        .says(&["paid-order-without-shipment"]);
     let first: Value = serde_json::from_str(&place.read("I-1/first-bad-write.json")).expect("JSON");
-    assert_eq!((&first["commit"], first["changes"].as_array().map(Vec::len)), (&json!(33), Some(1)));
+    assert_eq!(
+        (&first["commit"], first["changes"].as_array().map(Vec::len)),
+        (&json!(33), Some(1))
+    );
     assert_eq!(place.read("I-1/rows.jsonl").lines().count(), BAD.len());
     incident(&place, &["export", "I-1"]).refused(&["the directory is not empty"]);
     place.write("there.tar.zst", "x");
     incident(&place, &["export", "I-1", "there.tar.zst"]).refused(&["it is there already"]);
-    incident(&place, &["export", "I-1", "I-1.zip"]).refused(&["archives of this kind are not written"]);
+    incident(&place, &["export", "I-1", "I-1.zip"])
+        .refused(&["archives of this kind are not written"]);
     incident(&place, &["export", "I-7", "new"]).refused(&["there is no incident `I-7`"]);
     std::fs::create_dir(place.path("empty")).expect("it is made");
     incident(&place, &["export", "I-1", "empty"]).exits(0);
@@ -370,7 +450,10 @@ fn an_archive_is_the_same_each_time() {
     let mut names = Vec::new();
     for entry in archive.entries().expect("it is an archive") {
         let mut entry = entry.expect("an entry");
-        assert_eq!(entry.header().mtime().ok(), u64::try_from(time(33) / 1_000_000).ok());
+        assert_eq!(
+            entry.header().mtime().ok(),
+            u64::try_from(time(33) / 1_000_000).ok()
+        );
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).expect("it is whole");
         assert!(!bytes.is_empty());
@@ -381,7 +464,18 @@ fn an_archive_is_the_same_each_time() {
 
 /// What is fetched when a page is opened, or run.
 const ACTIVE: [&str; 12] = [
-    "<script", "<iframe", "<img", "<link", "<object", "<embed", "<base", "<form", "@import", "src=", "javascript:", "url(http",
+    "<script",
+    "<iframe",
+    "<img",
+    "<link",
+    "<object",
+    "<embed",
+    "<base",
+    "<form",
+    "@import",
+    "src=",
+    "javascript:",
+    "url(http",
 ];
 
 /// The report as XML, after it was looked through for what a browser would fetch or run.
@@ -394,7 +488,12 @@ fn report(place: &Place) -> String {
     }
     let fetched = lower.matches("http://").count() + lower.matches("https://").count();
     assert_eq!(fetched, 0, "slashes of addresses are escaped");
-    assert!(!lower.contains(" on") || !regex::Regex::new(r"<[^>]* on[a-z]+=").expect("it is one").is_match(&lower));
+    assert!(
+        !lower.contains(" on")
+            || !regex::Regex::new(r"<[^>]* on[a-z]+=")
+                .expect("it is one")
+                .is_match(&lower)
+    );
     uppsala::parse(&html).unwrap_or_else(|error| panic!("{error}\n{html}"));
     html
 }
@@ -422,7 +521,9 @@ fn the_report_needs_nothing_and_shows_the_pictures() {
 #[test]
 fn hostile_rows_stay_text() {
     let long = "x".repeat(1 << 20);
-    let note = format!("</td><script src=\"http://evil.example/x.js\">alert('1')</script>\u{202e}\u{1b}[2J]]>&lt; {long}");
+    let note = format!(
+        "</td><script src=\"http://evil.example/x.js\">alert('1')</script>\u{202e}\u{1b}[2J]]>&lt; {long}"
+    );
     let texts = Texts {
         service: "checkout\"><svg onload=alert(1)>",
         version: "</text><script>v2.14.0",
@@ -445,7 +546,10 @@ fn hostile_rows_stay_text() {
         assert!(!lower.contains(active), "the report has {active}");
     }
     assert!(!html.contains(['\u{202e}', '\u{1b}']));
-    assert!(html.contains("{{ 7 * 7 }} {% raw %}"), "templates in data are data");
+    assert!(
+        html.contains("{{ 7 * 7 }} {% raw %}"),
+        "templates in data are data"
+    );
     assert!(html.len() < 300_000, "{}", html.len());
     uppsala::parse(&html).unwrap_or_else(|error| panic!("{error}"));
     for format in ["text", "json"] {

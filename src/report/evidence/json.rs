@@ -37,9 +37,7 @@ pub(super) fn whole(whole: &Whole<'_>) -> String {
 
 /// What stands under `evidence` in an incident's document.
 pub fn bundle(bundle: &Bundle) -> Value {
-    let rule = |rule: &crate::evidence::RuleText| {
-        json!({"id": rule.id, "yaml": rule.yaml, "sql": rule.sql})
-    };
+    let rule = |rule: &crate::evidence::RuleText| json!({"id": rule.id, "yaml": rule.yaml, "sql": rule.sql});
     let common = bundle.common.iter().map(|(rule, factors)| {
         let factors = factors.iter().map(factor).collect::<Vec<_>>();
         json!({"rule": rule, "factors": factors})
@@ -136,9 +134,10 @@ fn neighbour(neighbour: &Neighbour) -> Value {
 /// What vouches for the evidence.
 pub(super) fn proof(proof: &Proof) -> Value {
     let segment = proof.segment.as_ref().map(|segment| {
-        let files = segment.files.iter().map(|(path, bytes, hash)| {
-            json!({"path": path, "bytes": bytes, "blake3": hash})
-        });
+        let files = segment
+            .files
+            .iter()
+            .map(|(path, bytes, hash)| json!({"path": path, "bytes": bytes, "blake3": hash}));
         json!({
             "from": segment.from,
             "to": segment.to,

@@ -39,7 +39,9 @@ pub fn files(whole: &Whole<'_>) -> Vec<(&'static str, Vec<u8>)> {
         (safe_json(&text) + "\n").into_bytes()
     };
     let lines = |values: Vec<Value>| {
-        let lines = values.iter().map(|value| safe_json(&value.to_string()) + "\n");
+        let lines = values
+            .iter()
+            .map(|value| safe_json(&value.to_string()) + "\n");
         lines.collect::<String>().into_bytes()
     };
     let first = super::incident::first_bad_document(whole.listed);
@@ -52,7 +54,10 @@ pub fn files(whole: &Whole<'_>) -> Vec<(&'static str, Vec<u8>)> {
         ("rule.sql", rule_sql(bundle).into_bytes()),
         ("rule.yaml", rule_yaml(bundle).into_bytes()),
         ("schema.sql", bundle.schema.clone().into_bytes()),
-        ("spread.json", json::spread(whole.store, &whole.listed.0.id(), &bundle.spread, None).into_bytes()),
+        (
+            "spread.json",
+            json::spread(whole.store, &whole.listed.0.id(), &bundle.spread, None).into_bytes(),
+        ),
         ("store.json", pretty(&json::proof(&bundle.proof))),
     ];
     let manifest = files.iter().map(|(name, bytes)| {
@@ -69,11 +74,30 @@ fn rule_yaml(bundle: &Bundle) -> String {
     let mut out = String::from("rules:\n");
     for rule in &bundle.rules {
         match &rule.yaml {
-            Some(yaml) => yaml.lines().for_each(|line| out += &format!("  {line}\n")),
+            Some(yaml) => {
+                let lines = yaml.lines().map(str::to_owned);
+                let lines = lines.chain(table_line(yaml, rule.table.as_deref()));
+                lines.for_each(|line| out += &format!("  {line}\n"));
+            }
             None => out += &format!("  # the text of {} was not kept\n", one_line(&rule.id)),
         }
     }
     out
+}
+
+/// What names the subject of a rule that leaves it to its file: a line to stand behind the rule's own.
+fn table_line(yaml: &str, table: Option<&str>) -> Option<String> {
+    let first = yaml.lines().next()?;
+    let own = first.strip_prefix('-')?.trim_start();
+    let indent = first.len() - own.len();
+    let names = |line: &str| {
+        let depth = line.len() - line.trim_start().len();
+        depth == indent && line.trim_start().starts_with("table:")
+    };
+    let is_named = own.starts_with("table:") || yaml.lines().any(names);
+    // What is written on one line in braces has no line of its own.
+    let table = table.filter(|_| !is_named && !own.starts_with('{'))?;
+    Some(format!("{:indent$}table: {}", "", Value::from(table)))
 }
 
 /// The SQL that judges them.

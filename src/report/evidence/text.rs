@@ -23,9 +23,16 @@ pub fn bundle(bundle: &Bundle, width: usize) -> String {
     let mut out = String::new();
     rows(&mut out, bundle, width);
     later(&mut out, bundle, width);
-    let common = bundle.common.iter().filter(|(_, factors)| !factors.is_empty());
+    let common = bundle
+        .common
+        .iter()
+        .filter(|(_, factors)| !factors.is_empty());
     for (rule, factors) in common {
-        let _ = writeln!(out, "\nbad writes of {} have in common", shown_cut(rule, 100));
+        let _ = writeln!(
+            out,
+            "\nbad writes of {} have in common",
+            shown_cut(rule, 100)
+        );
         for factor in factors.iter().take(FACTORS) {
             let text = format!(
                 "{}: {} of {} bad, {} of {} good",
@@ -45,7 +52,10 @@ pub fn bundle(bundle: &Bundle, width: usize) -> String {
 
 /// A text in lines of a width, indented, those after the first a little more.
 fn lines(out: &mut String, text: &str, width: usize) {
-    for (at, line) in table::wrap(text, width.saturating_sub(4)).iter().enumerate() {
+    for (at, line) in table::wrap(text, width.saturating_sub(4))
+        .iter()
+        .enumerate()
+    {
         let indent = if at == 0 { 2 } else { 4 };
         let _ = writeln!(out, "{:indent$}{line}", "");
     }
@@ -76,7 +86,10 @@ fn rows(out: &mut String, bundle: &Bundle, width: usize) {
 
 /// `orders id = 4410, #2: status placed → paid; since then total 99.95 → 0.00`
 fn row_text(row: &RowStory) -> String {
-    let onset = row.onset.commit.map_or(String::new(), |at| format!(", #{at}"));
+    let onset = row
+        .onset
+        .commit
+        .map_or(String::new(), |at| format!(", #{at}"));
     let mut out = format!("{} {}{onset}: ", short(&row.table), pairs(&row.key));
     out += &match (&row.last_good, &row.bad) {
         (Some(good), Some(bad)) => {
@@ -109,9 +122,9 @@ fn row_text(row: &RowStory) -> String {
 
 /// What is different in two images of a row.
 fn steps(old: &Map<String, Value>, new: &Map<String, Value>, key: &Map<String, Value>) -> String {
-    let changed = new.iter().filter(|(name, cell)| {
-        !key.contains_key(*name) && old.get(*name) != Some(*cell)
-    });
+    let changed = new
+        .iter()
+        .filter(|(name, cell)| !key.contains_key(*name) && old.get(*name) != Some(*cell));
     let steps: Vec<String> = changed
         .map(|(name, cell)| step(name, old.get(name), cell, VALUE))
         .collect();
@@ -145,7 +158,10 @@ fn later(out: &mut String, bundle: &Bundle, width: usize) {
     }
     *out += "\nlater writes of these rows\n";
     for write in bundle.later.iter().take(LATER) {
-        let commit = write.at.commit.map_or(String::new(), |at| format!("#{at} "));
+        let commit = write
+            .at
+            .commit
+            .map_or(String::new(), |at| format!("#{at} "));
         for line in change_lines(&write.change, width.saturating_sub(4 + commit.len())) {
             let _ = writeln!(out, "  {commit}{line}");
         }
@@ -160,13 +176,19 @@ fn later(out: &mut String, bundle: &Bundle, width: usize) {
 pub fn spread(summary: &Summary, width: usize) -> String {
     let bad = counted(summary.starts, "bad row");
     if summary.rows == 0 {
-        let mut out = format!("no spread: nothing was written from {bad} up to #{}\n", summary.until);
+        let mut out = format!(
+            "no spread: nothing was written from {bad} up to #{}\n",
+            summary.until
+        );
         notes(&mut out, summary, width);
         return out;
     }
     let tables = counted(summary.tables.len() as u64, "table");
     let rows = counted(summary.rows, "row");
-    let mut out = format!("spread: {rows} in {tables} from {bad}, up to #{}\n", summary.until);
+    let mut out = format!(
+        "spread: {rows} in {tables} from {bad}, up to #{}\n",
+        summary.until
+    );
     let column = |heading: &str, cell: &dyn Fn(&crate::spread::TablePart) -> String| {
         Column::new(heading, summary.tables.iter().map(cell).collect())
     };
@@ -176,9 +198,8 @@ pub fn spread(summary: &Summary, width: usize) -> String {
         });
         format!("#{commit}{time}")
     };
-    let example = |part: &crate::spread::TablePart| {
-        part.examples.first().map_or(String::new(), path_text)
-    };
+    let example =
+        |part: &crate::spread::TablePart| part.examples.first().map_or(String::new(), path_text);
     let mut columns = [
         column("table", &|part| short(&part.table)).kept(),
         column("rows", &|part| grouped(part.rows)).kept().right(),

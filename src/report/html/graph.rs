@@ -34,8 +34,15 @@ pub(super) fn picture(bundle: &Bundle) -> Value {
         *bad.entry(row.table.as_str()).or_default() += 1;
     }
     let nodes = placed(bundle, &bad);
-    let place: HashMap<&str, &Node> = nodes.iter().map(|node| (node.table.as_str(), node)).collect();
-    let rows: HashMap<&str, u64> = spread.tables.iter().map(|one| (one.table.as_str(), one.rows)).collect();
+    let place: HashMap<&str, &Node> = nodes
+        .iter()
+        .map(|node| (node.table.as_str(), node))
+        .collect();
+    let rows: HashMap<&str, u64> = spread
+        .tables
+        .iter()
+        .map(|one| (one.table.as_str(), one.rows))
+        .collect();
     let shown = nodes.iter().map(|node| {
         let bad = bad.contains_key(node.table.as_str());
         let derived = rows.get(node.table.as_str()).copied().unwrap_or(0);
@@ -63,8 +70,14 @@ pub(super) fn picture(bundle: &Bundle) -> Value {
         }))
     });
     let edges: Vec<Value> = edges.collect();
-    let right = nodes.iter().map(|node| node.x + NODE_WIDTH).fold(0.0, f64::max);
-    let bottom = nodes.iter().map(|node| node.y + NODE_HEIGHT).fold(0.0, f64::max);
+    let right = nodes
+        .iter()
+        .map(|node| node.x + NODE_WIDTH)
+        .fold(0.0, f64::max);
+    let bottom = nodes
+        .iter()
+        .map(|node| node.y + NODE_HEIGHT)
+        .fold(0.0, f64::max);
     json!({
         "width": right + MARGIN + 24.0,
         "height": bottom + MARGIN + 24.0,
@@ -83,7 +96,11 @@ fn placed(bundle: &Bundle, bad: &HashMap<&str, u64>) -> Vec<Node> {
     let mut tables: Vec<(u32, &str)> = bad.keys().map(|table| (0, *table)).collect();
     // A bad row that never was has no row, its table is where the first step came from.
     for flow in &bundle.spread.flows {
-        let is_derived = bundle.spread.tables.iter().any(|one| one.table == flow.from);
+        let is_derived = bundle
+            .spread
+            .tables
+            .iter()
+            .any(|one| one.table == flow.from);
         if !is_derived && !bad.contains_key(flow.from.as_str()) {
             tables.push((0, &flow.from));
         }

@@ -7,7 +7,6 @@ mod graph;
 mod timeline;
 mod view;
 
-
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::evidence::Whole;

@@ -36,9 +36,15 @@ struct Scale<'a> {
 impl Scale<'_> {
     fn of(bundle: &Bundle) -> Option<Scale<'_>> {
         let course = bundle.course.iter().map(|one| (one.commit, one.time));
-        let near = bundle.neighbours.iter().map(|one| (one.at.commit, one.at.meta.time));
+        let near = bundle
+            .neighbours
+            .iter()
+            .map(|one| (one.at.commit, one.at.meta.time));
         let near = near.filter_map(|(commit, time)| Some((commit?, time)));
-        let head = bundle.head.commit.map(|commit| (commit, bundle.head.meta.time));
+        let head = bundle
+            .head
+            .commit
+            .map(|commit| (commit, bundle.head.meta.time));
         let places: Vec<(Commit, Option<i64>)> = course.chain(near).chain(head).collect();
         let by_time = places.iter().all(|(_, time)| time.is_some());
         let place = |(commit, time): &(Commit, Option<i64>)| match time {
@@ -78,10 +84,15 @@ impl Scale<'_> {
             return self.x(commit, None).unwrap_or(LEFT);
         }
         let course = self.bundle.course.iter().map(|one| (one.commit, one.time));
-        let near = self.bundle.neighbours.iter().map(|one| (one.at.commit.unwrap_or(0), one.at.meta.time));
+        let near = self
+            .bundle
+            .neighbours
+            .iter()
+            .map(|one| (one.at.commit.unwrap_or(0), one.at.meta.time));
         let later = course.chain(near).filter(|(at, _)| *at >= commit);
         let next = later.min_by_key(|(at, _)| *at);
-        next.and_then(|(at, time)| self.x(at, time)).unwrap_or(RIGHT)
+        next.and_then(|(at, time)| self.x(at, time))
+            .unwrap_or(RIGHT)
     }
 
     fn name(&self, place: i64) -> String {
@@ -101,17 +112,31 @@ pub(super) fn picture(bundle: &Bundle, first_bad: Option<(Commit, String)>) -> V
     let Some(scale) = Scale::of(bundle).filter(|_| !bundle.course.is_empty()) else {
         return Value::Null;
     };
-    let most = bundle.course.iter().map(|one| one.bad).max().unwrap_or(0).max(1);
+    let most = bundle
+        .course
+        .iter()
+        .map(|one| one.bad)
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let y = |bad: u64| BOTTOM - (bad as f64 / most as f64) * (BOTTOM - TOP);
     let (line, area) = steps(&scale, &y);
     let first = first_bad.as_ref().and_then(|(commit, name)| {
         let moment = bundle.neighbours.iter().find(|one| one.is_first_bad);
         let x = scale.x(*commit, moment.and_then(|one| one.at.meta.time));
         let x = x.unwrap_or_else(|| scale.x_near(*commit));
-        let anchor = if x > (LEFT + RIGHT) / 2.0 { "end" } else { "start" };
+        let anchor = if x > (LEFT + RIGHT) / 2.0 {
+            "end"
+        } else {
+            "start"
+        };
         Some(json!({"x": round(x), "name": name, "anchor": anchor}))
     });
-    let heals = bundle.course.iter().filter(|one| one.healed > 0).take(MARKS);
+    let heals = bundle
+        .course
+        .iter()
+        .filter(|one| one.healed > 0)
+        .take(MARKS);
     let heals = heals.filter_map(|one| {
         let x = scale.x(one.commit, one.time)?;
         let name = format!("#{} healed {}", one.commit, counted(one.healed, "key"));
@@ -163,12 +188,19 @@ fn steps(scale: &Scale<'_>, y: &dyn Fn(u64) -> f64) -> (String, String) {
 fn releases(scale: &Scale<'_>) -> Vec<Value> {
     let mut ends = [f64::NEG_INFINITY; NAME_LINES];
     let mut out = Vec::new();
-    for release in scale.bundle.releases.iter().filter(|release| release.before.is_some()) {
+    for release in scale
+        .bundle
+        .releases
+        .iter()
+        .filter(|release| release.before.is_some())
+    {
         let at = release.at.commit.unwrap_or(0);
         let Some(x) = scale.x(at, release.at.meta.time) else {
             continue;
         };
-        let line = ends.iter().position(|end| x > *end && x + NAME_WIDTH < WIDTH);
+        let line = ends
+            .iter()
+            .position(|end| x > *end && x + NAME_WIDTH < WIDTH);
         if let Some(line) = line {
             ends[line] = x + NAME_WIDTH;
         }
@@ -190,9 +222,8 @@ fn gaps(scale: &Scale<'_>) -> Vec<Value> {
     let gaps = scale.bundle.proof.gaps.iter().take(MARKS);
     let drawn = gaps.filter_map(|gap| {
         let (from, to) = (scale.x_near(gap.before()), scale.x_near(gap.to));
-        (to > from).then(|| {
-            json!({"x": round(from), "width": round(to - from), "name": gap.to_string()})
-        })
+        (to > from)
+            .then(|| json!({"x": round(from), "width": round(to - from), "name": gap.to_string()}))
     });
     drawn.collect()
 }
@@ -206,7 +237,14 @@ fn told(bundle: &Bundle, scale: &Scale<'_>, most: u64) -> String {
         scale.name(scale.to),
         grouped(most),
         grouped(last),
-        counted(bundle.releases.iter().filter(|one| one.before.is_some()).count() as u64, "release"),
+        counted(
+            bundle
+                .releases
+                .iter()
+                .filter(|one| one.before.is_some())
+                .count() as u64,
+            "release"
+        ),
         counted(bundle.proof.gaps.len() as u64, "gap"),
     )
 }

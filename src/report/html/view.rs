@@ -41,7 +41,9 @@ fn cell(cell: &Value) -> String {
 
 fn pairs(map: &Map<String, Value>) -> String {
     let pairs = map.iter().take(CELLS);
-    let pairs: Vec<String> = pairs.map(|(column, one)| format!("{} = {}", name(column), cell(one))).collect();
+    let pairs: Vec<String> = pairs
+        .map(|(column, one)| format!("{} = {}", name(column), cell(one)))
+        .collect();
     pairs.join(", ")
 }
 
@@ -63,7 +65,12 @@ fn at(at: &At) -> String {
 fn author(at: &At) -> String {
     let context = at.meta.context.as_ref();
     let words = ["service", "version"].map(|key| context.and_then(|context| context.get(key)));
-    let words: Vec<String> = words.into_iter().flatten().filter(|one| !one.is_null()).map(cell).collect();
+    let words: Vec<String> = words
+        .into_iter()
+        .flatten()
+        .filter(|one| !one.is_null())
+        .map(cell)
+        .collect();
     words.join(" ")
 }
 
@@ -71,7 +78,12 @@ fn author(at: &At) -> String {
 pub(super) fn of(whole: &Whole<'_>) -> Value {
     let (incident, bundle) = (&whole.listed.0, whole.bundle);
     let first = bundle.neighbours.iter().find(|one| one.is_first_bad);
-    let first_name = first.map(|one| (one.at.commit.unwrap_or(0), format!("first bad write #{}", one.at.commit.unwrap_or(0))));
+    let first_name = first.map(|one| {
+        (
+            one.at.commit.unwrap_or(0),
+            format!("first bad write #{}", one.at.commit.unwrap_or(0)),
+        )
+    });
     let near = |list: &[Neighbour]| list.iter().map(neighbour).collect::<Vec<_>>();
     json!({
         "id": incident.id(),
@@ -122,9 +134,17 @@ fn headline(incident: &Incident, bundle: &Bundle) -> String {
     let since = match &incident.first_bad {
         None => "bad before anybody watched".to_owned(),
         Some((commit, write)) => {
-            let time = write.time.map_or(String::new(), |time| format!(" at {}", moment(time)));
-            let by = bundle.neighbours.iter().find(|one| one.is_first_bad).map(|one| author(&one.at));
-            let by = by.filter(|by| !by.is_empty()).map_or(String::new(), |by| format!(", written by {by}"));
+            let time = write
+                .time
+                .map_or(String::new(), |time| format!(" at {}", moment(time)));
+            let by = bundle
+                .neighbours
+                .iter()
+                .find(|one| one.is_first_bad)
+                .map(|one| author(&one.at));
+            let by = by
+                .filter(|by| !by.is_empty())
+                .map_or(String::new(), |by| format!(", written by {by}"));
             match write.last_good {
                 Some(good) => format!("broken between #{good} and #{commit}{time}"),
                 None => format!("broken since #{commit}{time}{by}"),
@@ -147,11 +167,17 @@ fn headline(incident: &Incident, bundle: &Bundle) -> String {
         0 => "No other row was written from them.".to_owned(),
         rows => {
             let tables = counted(bundle.spread.tables.len() as u64, "table");
-            format!("{} in {tables} were written from them since.", counted(rows, "row"))
+            format!(
+                "{} in {tables} were written from them since.",
+                counted(rows, "row")
+            )
         }
     };
     let sentences = [format!("{keys} {since}, {now}."), pace.to_owned(), spread];
-    let sentences: Vec<String> = sentences.into_iter().filter(|one| !one.is_empty()).collect();
+    let sentences: Vec<String> = sentences
+        .into_iter()
+        .filter(|one| !one.is_empty())
+        .collect();
     sentences.join(" ")
 }
 
@@ -162,12 +188,29 @@ fn facts(incident: &Incident, first: Option<&Neighbour>) -> Vec<Value> {
         out.extend(text.map(|text| json!({"label": label, "text": text, "link": false})));
     };
     put("First bad write", first.map(|one| at(&one.at)));
-    put("Written by", first.map(|one| author(&one.at)).filter(|by| !by.is_empty()));
-    put("Certainty", Some(incident.certainty().as_str().replace('_', " ")));
+    put(
+        "Written by",
+        first.map(|one| author(&one.at)).filter(|by| !by.is_empty()),
+    );
+    put(
+        "Certainty",
+        Some(incident.certainty().as_str().replace('_', " ")),
+    );
     let last_good = incident.first_bad.as_ref();
-    let last_good = last_good.and_then(|(commit, write)| write.last_good.or_else(|| commit.checked_sub(1)));
-    put("Last good position", last_good.map(|commit| format!("#{commit}")));
-    put("Keys", Some(format!("{}, {} bad now", grouped(incident.keys), grouped(incident.bad))));
+    let last_good =
+        last_good.and_then(|(commit, write)| write.last_good.or_else(|| commit.checked_sub(1)));
+    put(
+        "Last good position",
+        last_good.map(|commit| format!("#{commit}")),
+    );
+    put(
+        "Keys",
+        Some(format!(
+            "{}, {} bad now",
+            grouped(incident.keys),
+            grouped(incident.bad)
+        )),
+    );
     put("Impact", incident.impact.as_deref().map(name));
     put("Pace", incident.pace.map(|pace| pace.as_str().to_owned()));
     put("Opened", incident.opened.map(moment));
@@ -199,8 +242,13 @@ fn rules(incident: &Incident, bundle: &Bundle) -> Vec<Value> {
 /// A change as lines of column, before, after.
 fn change(one: &RowChange) -> Value {
     let empty = Map::new();
-    let (before, after) = (one.before.as_ref().unwrap_or(&empty), one.after.as_ref().unwrap_or(&empty));
-    let columns = before.keys().chain(after.keys().filter(|column| !before.contains_key(*column)));
+    let (before, after) = (
+        one.before.as_ref().unwrap_or(&empty),
+        one.after.as_ref().unwrap_or(&empty),
+    );
+    let columns = before
+        .keys()
+        .chain(after.keys().filter(|column| !before.contains_key(*column)));
     let cells = columns.take(CELLS).map(|column| {
         let old = before.get(column).map(cell);
         // An update names what it left as it was in neither image, or in both.
@@ -224,7 +272,9 @@ fn changes(whole: &Whole<'_>) -> Vec<Value> {
 
 fn changes_left(whole: &Whole<'_>) -> u64 {
     let changes = whole.listed.1.as_ref();
-    changes.map_or(0, |(changes, left)| changes.len().saturating_sub(LISTED) as u64 + left)
+    changes.map_or(0, |(changes, left)| {
+        changes.len().saturating_sub(LISTED) as u64 + left
+    })
 }
 
 /// A bad row: its columns before, when it became bad, and now.
@@ -310,8 +360,19 @@ fn spread(bundle: &Bundle) -> Value {
         format!("#{commit}{time}")
     };
     let part = |part: &TablePart| {
-        let most = part.over_time.iter().map(|one| one.rows).max().unwrap_or(1).max(1);
-        let from = summary.tables.iter().flat_map(|one| one.over_time.first()).map(|one| one.from).min();
+        let most = part
+            .over_time
+            .iter()
+            .map(|one| one.rows)
+            .max()
+            .unwrap_or(1)
+            .max(1);
+        let from = summary
+            .tables
+            .iter()
+            .flat_map(|one| one.over_time.first())
+            .map(|one| one.from)
+            .min();
         let bars = part.over_time.iter().map(|one| {
             let width = (one.to - one.from).max(1);
             let number = (one.from - from.unwrap_or(0)) / width;
@@ -332,9 +393,7 @@ fn spread(bundle: &Bundle) -> Value {
         let direction = if flow.up { "up" } else { "down" };
         json!({"link": shown_cut(&flow.link, 200), "direction": direction, "rows": grouped(flow.rows)})
     };
-    let hub = |(of, key, link, rows): &(String, Map<String, Value>, String, u64)| {
-        json!({"row": format!("{} {}", table(of), pairs(key)), "link": shown_cut(link, 200), "rows": grouped(*rows)})
-    };
+    let hub = |(of, key, link, rows): &(String, Map<String, Value>, String, u64)| json!({"row": format!("{} {}", table(of), pairs(key)), "link": shown_cut(link, 200), "rows": grouped(*rows)});
     json!({
         "rows": summary.rows,
         "shown": counted(summary.rows, "row"),
@@ -351,8 +410,16 @@ fn notices(whole: &Whole<'_>) -> Vec<Value> {
     let last = whole.notices.len().saturating_sub(LISTED);
     let notice = |notice: &crate::incident::Notice| {
         let keys = notice.what.keys().map(|keys| format!(" {}", grouped(keys)));
-        let reason = notice.what.reason().map(|reason| format!(": {}", shown_cut(reason, 200)));
-        let what = format!("{}{}{}", notice.what.as_str(), keys.unwrap_or_default(), reason.unwrap_or_default());
+        let reason = notice
+            .what
+            .reason()
+            .map(|reason| format!(": {}", shown_cut(reason, 200)));
+        let what = format!(
+            "{}{}{}",
+            notice.what.as_str(),
+            keys.unwrap_or_default(),
+            reason.unwrap_or_default()
+        );
         json!({"time": notice.time.map(moment).unwrap_or_default(), "what": what})
     };
     whole.notices.iter().skip(last).map(notice).collect()
@@ -373,12 +440,18 @@ fn proof(bundle: &Bundle) -> Value {
     let snapshots = proof.snapshots.iter().map(|one| {
         json!({"at": one.at, "rows": grouped(one.rows), "fingerprint": one.fingerprint.to_string()})
     });
-    let coverage = proof.coverage.iter().take(LISTED).map(|one| {
-        json!({"from": one.from, "to": one.to, "seen": one.seen})
-    });
+    let coverage = proof
+        .coverage
+        .iter()
+        .take(LISTED)
+        .map(|one| json!({"from": one.from, "to": one.to, "seen": one.seen}));
     let gaps = proof.gaps.iter().take(LISTED).map(ToString::to_string);
     let verified = proof.verified.as_ref().map(|(time, _, damaged)| {
-        let found = if *damaged { "damage was found" } else { "intact" };
+        let found = if *damaged {
+            "damage was found"
+        } else {
+            "intact"
+        };
         format!("{}: {found}", moment(*time))
     });
     json!({

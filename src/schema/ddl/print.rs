@@ -19,7 +19,12 @@ pub fn print(schema: &Schema) -> String {
             && types.insert(name)
         {
             let labels: Vec<String> = labels.iter().map(|label| literal(label)).collect();
-            let _ = writeln!(out, "create type {} as enum ({});", type_name(name), labels.join(", "));
+            let _ = writeln!(
+                out,
+                "create type {} as enum ({});",
+                type_name(name),
+                labels.join(", ")
+            );
         }
     }
     if !out.is_empty() {
@@ -86,7 +91,8 @@ fn shown_type(data_type: &DataType) -> String {
 
 /// The name of a type as it was declared; one that could be something else is quoted.
 fn type_name(name: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | '(' | ')' | ',');
+    let harmless =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | '(' | ')' | ',');
     match !name.is_empty() && name.chars().all(harmless) {
         true => name.to_owned(),
         false => quoted(name),
@@ -109,14 +115,106 @@ fn literal(text: &str) -> String {
 
 /// Words that Postgres does not take as names without quotes.
 const RESERVED: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "binary", "both", "case", "cast",
-    "check", "collate", "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog", "current_date",
-    "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "default", "deferrable", "desc", "distinct",
-    "do", "else", "end", "except", "false", "fetch", "for", "foreign", "freeze", "from", "full", "grant", "group", "having", "ilike", "in",
-    "initially", "inner", "intersect", "into", "is", "isnull", "join", "lateral", "leading", "left", "like", "limit", "localtime",
-    "localtimestamp", "natural", "not", "notnull", "null", "offset", "on", "only", "or", "order", "outer", "overlaps", "placing",
-    "primary", "references", "returning", "right", "select", "session_user", "similar", "some", "symmetric", "system_user", "table",
-    "tablesample", "then", "to", "trailing", "true", "union", "unique", "user", "using", "variadic", "verbose", "when", "where", "window",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "binary",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "intersect",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "natural",
+    "not",
+    "notnull",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "outer",
+    "overlaps",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "right",
+    "select",
+    "session_user",
+    "similar",
+    "some",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
     "with",
 ];
 
@@ -136,10 +234,20 @@ mod tests {
                 foreign key (order_id, "order") references sales."Order");
             create table notes (line bigint, body jsonb);"#;
         let (schema, found) = parse(text, Path::new("schema.sql"));
-        assert!(found.iter().all(|one| one.level != crate::diagnostic::Level::Error), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|one| one.level != crate::diagnostic::Level::Error),
+            "{found:?}"
+        );
         let printed = print(&schema);
         let (again, found) = parse(&printed, Path::new("schema.sql"));
-        assert!(found.iter().all(|one| one.level != crate::diagnostic::Level::Error), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|one| one.level != crate::diagnostic::Level::Error),
+            "{found:?}"
+        );
         assert_eq!(again, schema, "{printed}");
     }
 }
