@@ -364,7 +364,7 @@ impl Naive<'_> {
         if link.to == [0] {
             return Some(name.1.clone());
         }
-        let writes = self
+        let mut writes = self
             .past
             .writes
             .iter()

@@ -7,6 +7,7 @@ mod graph;
 mod timeline;
 mod view;
 
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::evidence::Whole;
@@ -27,8 +28,7 @@ pub(super) fn render(whole: &Whole<'_>) -> String {
         .expect("the template is part of the program");
     let template = environment.get_template(NAME);
     let template = template.expect("it was added above");
-    let view = minijinja::Value::from_serialize(view::of(whole));
     template
-        .render(view)
+        .render(Serde(view::of(whole)))
         .expect("the view has all that the template reads")
 }
