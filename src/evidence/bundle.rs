@@ -18,9 +18,9 @@ use crate::store::Store;
 use crate::verdict::{At, Factor, redact};
 
 /// The most rows whose story is told.
-pub const ROWS_MAX: usize = 1_000;
+const ROWS_MAX: usize = 1_000;
 /// The most later writes of them.
-pub const LATER_MAX: usize = 1_000;
+const LATER_MAX: usize = 1_000;
 /// How many commits before and after the first bad write are its neighbours.
 const NEIGHBOURS: usize = 10;
 /// The most changes of releases that are kept before and after the first bad write.
