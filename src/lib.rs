@@ -14,6 +14,7 @@
 //!                                            |    |  +-> turns -> incident -------+   (what became of violations, commit by commit)
 //!                                            |    |                 ^
 //!                                            |    |  factors -------+   (what bad writes have in common)
+//!                                            |    |  spread --------+   (what was written from bad rows since)
 //!                                            |    +-> case              (examples inside rule files)
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
@@ -116,6 +117,9 @@ pub mod baseline;
 
 // From the lives of violations to the first bad write; or by any command that judges a state.
 pub mod bisect;
+
+// Which rows were written from bad rows since they went bad, along references and common transactions.
+pub mod spread;
 
 // What becomes of violations over time: incidents, kept in `firstbad.db` beside a store.
 pub mod incident;

@@ -31,20 +31,32 @@ pub fn common(
     }) else {
         return Vec::new();
     };
+    let redacted = rule.redact.iter().map(|column| &column.value);
+    let hidden: Vec<String> = redacted.chain(columns).cloned().collect();
+    let onset = |onset: &super::Onset| {
+        let commit = if onset.pre_existing { 0 } else { onset.commit };
+        (onset.key.clone(), commit)
+    };
+    let onsets: Vec<_> = found.onsets.iter().map(onset).collect();
+    common_of_keys(history, at, &onsets, position, &hidden)
+}
+
+/// The same for keys of a rule about a table, each with its onset, 0 for what was bad before. Values of columns with the `hidden` names are
+/// not shown.
+pub fn common_of_keys(
+    history: &History,
+    at: usize,
+    keys: &[(Map<String, Value>, Commit)],
+    position: Commit,
+    hidden: &[String],
+) -> Vec<Factor> {
     let table = &history.schema.tables[at];
-    let redacted = rule
-        .redact
-        .iter()
-        .map(|column| &column.value)
-        .chain(columns);
-    let hidden: Vec<usize> = redacted
-        .filter_map(|name| table.column_index(name))
-        .collect();
-    let names: Vec<&String> = found
-        .onsets
+    let columns = hidden.iter().filter_map(|name| table.column_index(name));
+    let hidden: Vec<usize> = columns.collect();
+    let names: Vec<&String> = keys
         .first()
         .into_iter()
-        .flat_map(|onset| onset.key.keys())
+        .flat_map(|(key, _)| key.keys())
         .collect();
     let key: Vec<usize> = names
         .iter()
@@ -62,10 +74,10 @@ pub fn common(
         value::parse_json(&column.data_type, &text).ok()
     };
     let mut onsets: BTreeMap<(Commit, usize), Onset> = BTreeMap::new();
-    for (number, onset) in found.onsets.iter().enumerate() {
-        let cells: Option<Vec<Cell>> = key.iter().map(|&at| cell(&onset.key, at)).collect();
+    for (number, (map, commit)) in keys.iter().enumerate() {
+        let commit = *commit;
+        let cells: Option<Vec<Cell>> = key.iter().map(|&at| cell(map, at)).collect();
         if let Some(cells) = cells {
-            let commit = if onset.pre_existing { 0 } else { onset.commit };
             onsets.insert((commit, number), Onset { commit, key: cells });
         }
     }

@@ -13,7 +13,7 @@ mod stretch;
 #[cfg(test)]
 mod tests;
 
-pub use common::common;
+pub use common::{common, common_of_keys};
 pub use report::{BisectReport, Candidates, FirstBad, Found, RowChange, position, redact};
 pub use stretch::{Certainty, Onset, Pace, Stretch};
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::evidence::{self, ExportArgs, SpreadArgs};
 use super::record::Shape;
 use super::{Outcome, Stop, exit, inputs, output};
 use crate::change::now_us;
@@ -14,7 +15,7 @@ use crate::store::{Store, StoreError};
 
 /// The most changes of a first bad write in a list, and of one incident.
 const CHANGES_LISTED: usize = 100;
-const CHANGES_SHOWN: usize = 10_000;
+pub(super) const CHANGES_SHOWN: usize = 10_000;
 /// The longest note or name, in bytes.
 const WORDS_MAX: usize = 4_096;
 
@@ -25,6 +26,10 @@ pub(super) enum IncidentCommand {
     List(ListArgs),
     /// Show all that is known of one incident
     Show(ShowArgs),
+    /// Show which rows were written from the bad rows since
+    Spread(SpreadArgs),
+    /// Write down all evidence: files that prove it later, and a report to be opened in a browser
+    Export(ExportArgs),
     /// Say that somebody takes care of an incident
     Ack(TouchArgs),
     /// Let nobody be alerted of an incident for a while
@@ -38,7 +43,7 @@ pub(super) enum IncidentCommand {
 pub(super) struct StoreArgs {
     /// The store [default: store of firstbad.yaml, then .firstbad]
     #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    pub(super) store: Option<PathBuf>,
 }
 
 /// Arguments of `firstbad incident list`
@@ -68,6 +73,9 @@ pub(super) struct ShowArgs {
     /// How to say it: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     format: Shape,
+    /// Without what the recorded history tells: it has to be read for that
+    #[arg(long)]
+    brief: bool,
 }
 
 /// Arguments of `firstbad incident ack` and `close`
@@ -110,6 +118,8 @@ pub(super) fn run(command: &IncidentCommand, config: &Config) -> Outcome {
     match command {
         IncidentCommand::List(arguments) => list(arguments, config),
         IncidentCommand::Show(arguments) => show(arguments, config),
+        IncidentCommand::Spread(arguments) => evidence::spread(arguments, config),
+        IncidentCommand::Export(arguments) => evidence::export(arguments, config),
         IncidentCommand::Ack(arguments) => touch(arguments, config, false),
         IncidentCommand::Mute(arguments) => mute(arguments, config),
         IncidentCommand::Close(arguments) => touch(arguments, config, true),
@@ -135,7 +145,7 @@ pub(super) fn open(
     Ok((directory, reading))
 }
 
-fn shown(directory: &Path) -> String {
+pub(super) fn shown(directory: &Path) -> String {
     output::mask().path(directory).display().to_string()
 }
 
@@ -210,13 +220,18 @@ fn show(arguments: &ShowArgs, config: &Config) -> Outcome {
     let Some((incident, keys, notices)) = found else {
         return Err(unknown(&arguments.id, reading.as_ref()));
     };
+    let bundle = match &reading {
+        Some(reading) if !arguments.brief => evidence::known(&directory, reading, &arguments.id)?,
+        _ => None,
+    };
     let mut listed = with_changes(&directory, vec![incident], CHANGES_SHOWN);
     let Some(listed) = listed.pop() else {
         return Ok(exit::HELD);
     };
+    let bundle = bundle.as_ref();
     output::print(&match arguments.format {
-        Shape::Json => show_json(&shown(&directory), &listed, &keys, &notices),
-        Shape::Text => show_text(&listed, &keys, &notices, output::width()),
+        Shape::Json => show_json(&shown(&directory), &listed, &keys, &notices, bundle),
+        Shape::Text => show_text(&listed, &keys, &notices, bundle, output::width()),
     });
     Ok(exit::HELD)
 }

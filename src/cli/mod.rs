@@ -7,6 +7,8 @@ mod bisect;
 mod check;
 mod diff;
 mod doctor;
+mod evidence;
+mod evidence_files;
 mod incident;
 mod inputs;
 mod live;

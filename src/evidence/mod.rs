@@ -2,6 +2,10 @@
 //!
 //! Everything is read from a history, so it is the same however often it is asked, and does not depend on a server.
 
+mod bundle;
+mod course;
+mod proof;
+
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -9,6 +13,12 @@ use serde_json::{Map, Value};
 use crate::change::{Cell, Commit};
 use crate::schema::value::to_json;
 use crate::state::{History, TableVersions};
+
+pub use bundle::{
+    Bundle, Case, LaterWrite, Neighbour, Release, RowStory, RuleText, bundle, spread_of,
+};
+pub use course::Moment;
+pub use proof::{Proof, Segment, Snapshot};
 
 /// A row's cells in the order of its table's columns; [`Cell::Unknown`] for what the source did not say.
 pub type Row = Vec<Cell>;

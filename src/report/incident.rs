@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::bisect::{json::change, text::change_lines};
+use super::evidence::{bundle_json, bundle_text};
 use super::table::{self, Column};
 use super::{counted, grouped, pair, safe_json, shown_cut};
 use crate::change::Commit;
+use crate::evidence::Bundle;
 use crate::incident::{Changes, Closing, Incident, Key, Notice, What, Write};
 use crate::schema::value::format_timestamp;
 
@@ -143,8 +145,22 @@ pub fn list_json(store: &str, listed: &[Listed]) -> String {
     whole(store, incidents.collect())
 }
 
-/// One incident with all that is known of it, in the same form: `onsets` holds all keys that are kept, `notices` what was said.
-pub fn show_json(store: &str, listed: &Listed, keys: &[Key], notices: &[Notice]) -> String {
+/// The first bad write with its changes as far as the store has them, as JSON; null for what was bad before.
+pub(super) fn first_bad_document(listed: &Listed) -> Value {
+    document(listed)
+        .shift_remove("first_bad")
+        .unwrap_or_default()
+}
+
+/// One incident with all that is known of it, in the same form: `onsets` holds all keys that are kept, `notices` what was said, `evidence`
+/// what the store knows.
+pub fn show_json(
+    store: &str,
+    listed: &Listed,
+    keys: &[Key],
+    notices: &[Notice],
+    evidence: Option<&Bundle>,
+) -> String {
     let mut out = document(listed);
     let keys = keys.iter().map(|key| Value::Object(key.document()));
     out.insert("onsets".into(), keys.collect());
@@ -155,6 +171,9 @@ pub fn show_json(store: &str, listed: &Listed, keys: &[Key], notices: &[Notice])
         Value::Object(one)
     });
     out.insert("notices".into(), notices.collect());
+    if let Some(bundle) = evidence {
+        out.insert("evidence".into(), bundle_json(bundle));
+    }
     whole(store, vec![out.into()])
 }
 
@@ -226,6 +245,7 @@ pub fn show_text(
     (incident, changes): &Listed,
     keys: &[Key],
     notices: &[Notice],
+    evidence: Option<&Bundle>,
     width: usize,
 ) -> String {
     let rules = incident.rules.iter().map(|rule| shown_cut(&rule.id, 100));
@@ -256,6 +276,9 @@ pub fn show_text(
         }
     }
     out += &keys_text(incident, keys, width);
+    if let Some(bundle) = evidence {
+        out += &bundle_text(bundle, width);
+    }
     out += "\nwhat was said\n";
     for notice in notices {
         let time = notice.time.map(moment).unwrap_or_default();

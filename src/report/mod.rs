@@ -8,7 +8,9 @@
 
 mod bisect;
 mod command;
+pub mod evidence;
 mod github;
+mod html;
 pub mod incident;
 mod json;
 mod jsonl;

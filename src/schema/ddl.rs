@@ -8,6 +8,7 @@
 mod alter;
 pub(crate) mod lex;
 mod messages;
+mod print;
 mod resolve;
 mod split;
 mod table;
@@ -19,6 +20,7 @@ use super::{Schema, TableName, value};
 use crate::diagnostic::{Diagnostic, Level, nearest};
 use lex::{Cursor, Kind, Token};
 use messages::Messages;
+pub use print::print;
 pub(crate) use resolve::EXTENSION_TYPES;
 use split::{Piece, Splitter};
 use table::Draft;

@@ -18,6 +18,15 @@ impl History {
             .sum()
     }
 
+    /// How many changes a commit recorded of each table that it changed, by the table's index.
+    pub fn recorded_of_tables(&self, commit: Commit) -> Vec<(usize, usize)> {
+        let counts = self.tables.iter().enumerate();
+        counts
+            .map(|(at, table)| (at, table.recorded(&(commit..=commit)).len()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
     /// The first `most` changes of a commit in the order in which they were recorded. Images hold every cell that is known, not only
     /// those that the record named; `key` is the row's primary key before the change, or after it where the row is new.
     pub fn recorded(&self, commit: Commit, most: usize) -> Vec<Change> {

@@ -95,6 +95,11 @@ pub fn hides(rule: &Rule, columns: &[String], name: &str) -> bool {
     hidden_column(name, &hidden_columns(rule, columns)).is_some()
 }
 
+/// The same where only the names of the columns are known.
+pub fn hides_name(columns: &[String], name: &str) -> bool {
+    hidden_column(name, &columns.iter().map(String::as_str).collect()).is_some()
+}
+
 fn hide(violation: &mut Violation, hidden: &BTreeSet<&str>) {
     hide_all(vec![&mut violation.key, &mut violation.evidence], hidden);
 }

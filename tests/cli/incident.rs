@@ -380,32 +380,7 @@ fn incidents_are_no_stray_files_of_a_store() {
         .says(&["firstbad.dbx"]);
 }
 
-/// The page's blocks `text` that begin with a command show what it prints; `UPDATE_DOCS=1` writes that into them.
 #[test]
 fn the_page_shows_what_is_printed() {
-    let place = place();
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/incidents.md");
-    let text = std::fs::read_to_string(&page).expect("the page is there");
-    let mut real = String::new();
-    for (at, block) in text.split("```").enumerate() {
-        let commands = match (at % 2, block.strip_prefix("text\n")) {
-            (1, Some(inside)) if inside.starts_with("$ firstbad ") => inside,
-            _ => {
-                real += if at > 0 { "```" } else { "" };
-                real += block;
-                continue;
-            }
-        };
-        real += "```text\n";
-        for command in commands.lines().filter_map(|line| line.strip_prefix("$ ")) {
-            let words: Vec<&str> = command.split(' ').skip(1).collect();
-            let ran = place.run_with(&words, &[("COLUMNS", "130")]).exits(0);
-            real += &format!("$ {command}\n{}", ran.out);
-        }
-    }
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&page, &real).expect("the page can be written");
-        return;
-    }
-    assert_eq!(text, real, "UPDATE_DOCS=1 writes the real output");
+    crate::place::page_shows(&place(), "docs/incidents.md");
 }

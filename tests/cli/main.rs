@@ -8,6 +8,7 @@ mod bisect_run;
 mod config;
 mod diff;
 mod dumps;
+mod evidence;
 mod exits;
 mod files;
 mod formats;

@@ -166,3 +166,32 @@ impl Ran {
             .collect()
     }
 }
+
+/// A page's blocks `text` that begin with a command show what it prints; `UPDATE_DOCS=1` writes that into them.
+#[track_caller]
+pub(crate) fn page_shows(place: &Place, page: &str) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&page).expect("the page is there");
+    let mut real = String::new();
+    for (at, block) in text.split("```").enumerate() {
+        let commands = match (at % 2, block.strip_prefix("text\n")) {
+            (1, Some(inside)) if inside.starts_with("$ firstbad ") => inside,
+            _ => {
+                real += if at > 0 { "```" } else { "" };
+                real += block;
+                continue;
+            }
+        };
+        real += "```text\n";
+        for command in commands.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let words: Vec<&str> = command.split(' ').skip(1).collect();
+            let ran = place.run_with(&words, &[("COLUMNS", "130")]).exits(0);
+            real += &format!("$ {command}\n{}", ran.out);
+        }
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&page, &real).expect("the page can be written");
+        return;
+    }
+    assert_eq!(text, real, "UPDATE_DOCS=1 writes the real output");
+}
