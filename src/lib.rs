@@ -22,6 +22,7 @@
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! incident, store -> quarantine                 (bad rows are set apart in Postgres)
+//! incident -> gate                             (whether tables may be relied on, up to where)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
@@ -134,6 +135,9 @@ pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// Whether tables may be relied on: clean, not clean or not known, and up to where.
+pub mod gate;
 
 // Watches a database: every commit is recorded and judged, what is found becomes incidents.
 pub mod watch;

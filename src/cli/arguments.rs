@@ -194,7 +194,7 @@ impl LimitArgs {
     }
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     let all = [
         Severity::Info,
         Severity::Warn,

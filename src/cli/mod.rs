@@ -6,6 +6,7 @@ mod bisect;
 mod check;
 mod diff;
 mod doctor;
+mod gate;
 mod incident;
 mod inputs;
 mod live;
@@ -13,6 +14,7 @@ mod output;
 mod output_file;
 mod quarantine;
 mod quick;
+mod ready;
 mod record;
 mod rules;
 mod settings;
@@ -87,6 +89,8 @@ enum Command {
     /// Set the rows that an incident is about apart in Postgres, reversibly
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
+    /// Say whether tables may be relied on: exit 0 only when they are clean and fully judged
+    Gate(gate::GateArgs),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Read tables again, and name the rows that no recorded write explains
@@ -148,6 +152,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Snapshot(arguments) => record::snapshot(&arguments, &config, cli.verbose),
         Command::Incident(command) => incident::run(&command, &config),
         Command::Quarantine(command) => quarantine::run(&command, &config),
+        Command::Gate(arguments) => gate::run(&arguments, &config, cli.verbose),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),

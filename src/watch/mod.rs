@@ -287,6 +287,8 @@ fn once(
         outside: seen.clone(),
         made: Vec::new(),
         clock: clock.unwrap_or(0),
+        judged_ends: VecDeque::new(),
+        kept: None,
     };
     watch.print_all(&notices, tell)?;
     if let Some((from, to, reason)) = &begun.gap {
@@ -301,6 +303,7 @@ fn once(
         )));
     }
     watch.catch_up_with_the_store(begun.later, tell)?;
+    watch.judging.tell_gates()?;
     tell(watch.judging.watching());
     let feed = Feed {
         target: settings.target.clone(),

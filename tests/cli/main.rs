@@ -10,6 +10,7 @@ mod dumps;
 mod exits;
 mod files;
 mod formats;
+mod gate;
 mod histories;
 mod incident;
 mod inputs;

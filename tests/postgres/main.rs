@@ -5,6 +5,7 @@ mod catchup;
 mod connect;
 mod decode;
 mod doctor;
+mod gate;
 mod guest;
 mod hostile;
 mod kills;
