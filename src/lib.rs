@@ -23,6 +23,8 @@
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! incident, store -> quarantine                 (bad rows are set apart in Postgres)
 //! incident -> gate                             (whether tables may be relied on, up to where)
+//! evidence, judge -> repair                     (SQL that puts good values back)
+//! incident -> gate                              (whether tables may be relied on, up to where)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
@@ -135,6 +137,9 @@ pub mod postgres;
 
 // Finds out what a source is and reads it: histories, dated snapshots, table files, dumps; makes synthetic ones.
 pub mod source;
+
+// The SQL that would put good values back, proved before anybody sees it.
+pub mod repair;
 
 // Whether tables may be relied on: clean, not clean or not known, and up to where.
 pub mod gate;

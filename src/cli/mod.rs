@@ -16,6 +16,7 @@ mod quarantine;
 mod quick;
 mod ready;
 mod record;
+mod repair;
 mod rules;
 mod settings;
 mod sql;
@@ -91,6 +92,8 @@ enum Command {
     Quarantine(quarantine::QuarantineCommand),
     /// Say whether tables may be relied on: exit 0 only when they are clean and fully judged
     Gate(gate::GateArgs),
+    /// Print SQL that would put good values back where an incident's bad writes were
+    Repair(Box<repair::RepairArgs>),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Read tables again, and name the rows that no recorded write explains
@@ -153,6 +156,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Incident(command) => incident::run(&command, &config),
         Command::Quarantine(command) => quarantine::run(&command, &config),
         Command::Gate(arguments) => gate::run(&arguments, &config, cli.verbose),
+        Command::Repair(arguments) => repair::run(&arguments, &config, cli.verbose),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),

@@ -49,7 +49,7 @@ use run::Watch;
 pub use feed::FeedError;
 pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
-pub use setup::{confirmed, recorded_from};
+pub use setup::{confirmed, generated, recorded_from};
 
 /// So many inputs may wait for the watcher.
 const WAITING: usize = 64;

@@ -331,7 +331,8 @@ fn begin(
     setup::of_kind(&writer, Kind::Snapshots)?;
     let schema = writer.store().format().schema.clone();
     fits(&schema, &now)?;
-    let incidents = Incidents::open(&settings.store, &source)?;
+    let mut incidents = Incidents::open(&settings.store, &source)?;
+    setup::keep_generated(&mut incidents, moment.catalog(), &schema)?;
     let is_new = writer.store().ledger().snapshots.is_empty();
     let lsn = moment.meta().lsn.as_deref().filter(|_| is_new);
     let lsn = lsn.and_then(|text| text.parse().ok());
