@@ -22,7 +22,6 @@
 //!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
 //! incident, store -> quarantine                 (bad rows are set apart in Postgres)
-//! incident -> gate                             (whether tables may be relied on, up to where)
 //! evidence, judge -> repair                     (SQL that puts good values back)
 //! incident -> gate                              (whether tables may be relied on, up to where)
 //! postgres, store -> audit                     (rows that no recorded write explains)

@@ -18,6 +18,7 @@ mod place;
 mod postgres;
 mod psql;
 mod quarantine;
+mod repair;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
