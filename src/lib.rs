@@ -25,6 +25,8 @@
 //! incident, store -> quarantine                 (bad rows are set apart in Postgres)
 //!                                |
 //!                                +-> alert      (those who asked for it are told, until they have got it)
+//! evidence, judge -> repair                     (SQL that puts good values back)
+//! incident -> gate                              (whether tables may be relied on, up to where)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
@@ -144,6 +146,12 @@ pub mod source;
 
 // Tells those who asked for it of incidents: webhooks, chat, pagers, mail, commands.
 pub mod alert;
+
+// The SQL that would put good values back, proved before anybody sees it.
+pub mod repair;
+
+// Whether tables may be relied on: clean, not clean or not known, and up to where.
+pub mod gate;
 
 // Watches a database: every commit is recorded and judged, what is found becomes incidents.
 pub mod watch;

@@ -293,7 +293,7 @@ fn pages_name_only_commands_that_exist() {
                     let known = match &found[1] {
                         "check" | "bisect" | "sql" | "diff" => true,
                         "record" | "snapshot" | "verify" | "status" => true,
-                        "watch" | "doctor" | "audit" => true,
+                        "watch" | "doctor" | "audit" | "gate" | "repair" => true,
                         "incident" => ["list", "show", "ack", "mute", "close"].contains(&verb),
                         "quarantine" => ["plan", "apply", "release"].contains(&verb),
                         "alert" => ["list", "test", "send"].contains(&verb),

@@ -194,7 +194,7 @@ impl LimitArgs {
     }
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     let all = [
         Severity::Info,
         Severity::Warn,
@@ -206,7 +206,7 @@ fn severity(text: &str) -> Result<Severity, String> {
 }
 
 /// Writes a finished text to a file, whole or not at all, or to stdout.
-fn deliver(text: &str, file: Option<&Path>) -> Result<(), Stop> {
+pub(super) fn deliver(text: &str, file: Option<&Path>) -> Result<(), Stop> {
     use std::io::Write as _;
     let Some(path) = file else {
         output::print(text);

@@ -9,17 +9,16 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::arguments::{AtArgs, LimitArgs, ReportArgs, RuleArgs};
+use super::ready::{Asked, Ready};
 use super::settings::{self, Source};
-use super::{Outcome, Stop, inputs, live, output};
+use super::{Outcome, Stop, inputs, output};
 use crate::baseline::{Baseline, Found};
 use crate::change::Commit;
 use crate::config::Config;
 use crate::diagnostic::{self, Diagnostic};
-use crate::judge::{Judge, Options, Prepared, takes_the_past};
-use crate::postgres::Wanted;
+use crate::judge::{Judge, Options};
 use crate::report::{self, Format};
 use crate::rule::Rule;
-use crate::source::Live;
 use crate::state::History;
 use crate::verdict::{CheckReport, Given, Violation, redact};
 
@@ -62,43 +61,26 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     let baseline = baseline(arguments)?;
     let today = today(arguments.place.now);
     let (rules, expired) = not_expired(rules, today, &mut found);
-    let live = live::open(&source.arguments, Some(&arguments.place), verbose)?;
-    let state_only = !rules.iter().any(takes_the_past);
-    let mut near = (state_only && live.is_none()).then_some(&arguments.place);
-    let (judge, prepared, options) = loop {
-        let mut noticed = found.clone();
-        let history = match &live {
-            Some(live) => needed(arguments, config, live, &rules, &mut noticed, verbose)?,
-            None => inputs::open_for_rules(&source.arguments, near, &mut noticed, verbose)?,
-        };
-        let history = Arc::new(history);
-        let options = options(arguments, &history)?;
-        let judge = arguments.limits.judge(&history, config)?;
-        let prepared = judge.prepare(&rules, &options).unwrap_or_else(|mistakes| {
-            noticed.extend(mistakes);
-            Vec::new()
-        });
-        if near.is_some() && prepared.iter().any(Prepared::reads_the_past) {
-            near = None;
-            continue;
-        }
-        found = noticed;
-        break (judge, prepared, options);
+    let asked = Asked {
+        source: &source,
+        place: &arguments.place,
+        limits: &arguments.limits,
+        config,
+        // With a baseline every violation has to be looked up.
+        sample: match arguments.baseline {
+            Some(_) => None,
+            None => arguments.report.sample.0,
+        },
+        verbose,
     };
-    let history = Arc::clone(judge.history());
-    if diagnostic::any_error(&found) {
-        return Err(output::wrong_input(&found, verbose));
-    }
-    output::diagnostics(&found, verbose);
+    let mut ready = asked.ready(&rules, found)?;
+    let history = Arc::clone(ready.judge.history());
     if verbose > 0 {
-        output::note(&state_notes(&history, options.position, live.is_none()));
+        let position = ready.options.position;
+        output::note(&state_notes(&history, position, !ready.is_live));
     }
-    let bar = output::progress(prepared.len());
-    let outcomes = judge.check(prepared, &options, &|id| {
-        bar.set_message(id.to_owned());
-        bar.inc(1);
-    });
-    bar.finish_and_clear();
+    let outcomes = ready.judge();
+    let Ready { judge, options, .. } = ready;
     let mut report = CheckReport {
         given: given(arguments, config, &source),
         source: source.shown,
@@ -114,28 +96,6 @@ pub(super) fn run(arguments: &CheckArgs, config: &Config, verbose: u8) -> Outcom
     let text = report::render(&report, arguments.format, &looks);
     arguments.report.write(&text)?;
     Ok(report.exit_code())
-}
-
-/// Of a database, what the rules read; nothing where they are wrong.
-fn needed(
-    arguments: &CheckArgs,
-    config: &Config,
-    live: &Live,
-    rules: &[Rule],
-    found: &mut Vec<Diagnostic>,
-    verbose: u8,
-) -> Result<History, Stop> {
-    let history = Arc::new(live.empty());
-    let options = options(arguments, &history)?;
-    let judge = arguments.limits.judge(&history, config)?;
-    let prepared = match judge.prepare(rules, &options) {
-        Ok(prepared) if !diagnostic::any_error(found) => prepared,
-        _ => return Ok(live.empty()),
-    };
-    let wanted = Wanted::Columns(judge.reads(&prepared, &options).state);
-    let opened = live::read(live, &wanted, verbose)?;
-    found.extend(opened.diagnostics);
-    Ok(opened.history)
 }
 
 /// What the state is and takes, for those who want to know.
@@ -171,21 +131,6 @@ fn given(arguments: &CheckArgs, config: &Config, source: &Source) -> Given {
         source: source.given.clone(),
         flags: flags.concat(),
     }
-}
-
-/// The position and how much to keep: with a baseline every violation has to be looked up.
-fn options(arguments: &CheckArgs, history: &History) -> Result<Options, Stop> {
-    let resolved = arguments.place.resolve(history)?;
-    let sample = if arguments.baseline.is_some() {
-        None
-    } else {
-        arguments.report.sample.0
-    };
-    Ok(Options {
-        position: resolved.position,
-        now_us: arguments.place.now,
-        sample,
-    })
 }
 
 /// The day that decides what has expired: that of `--now`, else of the clock.

@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod evidence;
 mod evidence_files;
+mod gate;
 mod incident;
 mod inputs;
 mod live;
@@ -16,7 +17,9 @@ mod output;
 mod output_file;
 mod quarantine;
 mod quick;
+mod ready;
 mod record;
+mod repair;
 mod rules;
 mod settings;
 mod sql;
@@ -93,6 +96,10 @@ enum Command {
     /// Who is told of incidents: list what waits and what failed, send a test, tell what waits
     #[command(subcommand)]
     Alert(alert::AlertCommand),
+    /// Say whether tables may be relied on: exit 0 only when they are clean and fully judged
+    Gate(gate::GateArgs),
+    /// Print SQL that would put good values back where an incident's bad writes were
+    Repair(Box<repair::RepairArgs>),
     /// Prove a store intact: every byte, the chain, and that snapshots and changes fit together
     Verify(verify::VerifyArgs),
     /// Read tables again, and name the rows that no recorded write explains
@@ -155,6 +162,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Incident(command) => incident::run(&command, &config),
         Command::Quarantine(command) => quarantine::run(&command, &config),
         Command::Alert(command) => alert::run(&command, &config),
+        Command::Gate(arguments) => gate::run(&arguments, &config, cli.verbose),
+        Command::Repair(arguments) => repair::run(&arguments, &config, cli.verbose),
         Command::Verify(arguments) => verify::run(&arguments, &config),
         Command::Audit(arguments) => audit::run(&arguments, &config, cli.verbose),
         Command::Status(arguments) => status::run(&arguments, &config),

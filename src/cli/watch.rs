@@ -62,7 +62,7 @@ pub(super) struct WatchArgs {
     /// The publication, which is made when it is missing and the role may do that
     #[arg(long, value_name = "NAME", default_value = "firstbad")]
     publication: String,
-    /// Answer GET /metrics and /healthz here, e.g. 127.0.0.1:9187
+    /// Answer GET /metrics, /healthz and /gate here, e.g. 127.0.0.1:9187
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// What callers must send as `Authorization: Bearer …` [default: the variable FIRSTBAD_TOKEN]
@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &WatchArgs, config: &Config, verbose: u8) -> Outcom
     };
     let automatic = super::quarantine::automatic(config, &settings.store, &settings.rules)?;
     if let Some(listen) = listen {
-        serve(listen, &outside, &runtime)?;
+        serve(listen, &outside, &settings, &runtime)?;
     }
     let courier = courier(sinks, &settings)?;
     let bar = output::waiting("connecting");
@@ -236,7 +236,12 @@ fn listen(arguments: &WatchArgs) -> Result<Option<Listen>, Stop> {
     listen.map(Some)
 }
 
-fn serve(listen: Listen, outside: &Outside, runtime: &tokio::runtime::Runtime) -> Result<(), Stop> {
+fn serve(
+    listen: Listen,
+    outside: &Outside,
+    settings: &Settings,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(), Stop> {
     let bound = runtime.block_on(tokio::net::TcpListener::bind(listen.address));
     let listener = bound
         .map_err(|error| output::world(&format!("cannot listen on {}", listen.address), &error))?;
@@ -247,8 +252,8 @@ fn serve(listen: Listen, outside: &Outside, runtime: &tokio::runtime::Runtime) -
         listener,
         listen.token,
         http::Limits::default(),
-        Arc::clone(&outside.health),
-        Arc::clone(&outside.metrics),
+        outside.clone(),
+        settings.store.clone(),
     ));
     Ok(())
 }

@@ -277,7 +277,7 @@ impl Reading {
         Ok(db.map(|db| Reading { db, path }))
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Wrong>,
     ) -> Result<T, IncidentError> {

@@ -14,6 +14,7 @@ mod course;
 mod database;
 mod document;
 mod facts;
+mod judged;
 mod list;
 mod notice;
 pub mod outbox;
@@ -35,6 +36,7 @@ use crate::rule::{Severity, Threshold};
 
 pub use changes::{Changes, changes};
 pub use database::{DATABASE, IncidentError};
+pub use judged::Judged;
 pub use list::{Closing, Incident, Key, Person, RawKey, Reading, Shown, State, Touched};
 pub use notice::{Notice, What};
 pub use pace::{Onset, Pace, pace};

@@ -23,6 +23,8 @@ pub struct Incidents {
 pub struct RuleVerdict {
     /// Its id.
     pub id: String,
+    /// Its subject as `schema.name`.
+    pub table: Option<String>,
     /// Its severity.
     pub severity: crate::rule::Severity,
     /// Its verdict: held, violated or unknown.
@@ -397,7 +399,7 @@ fn conclude(
     }
 }
 
-fn verdicts(db: &Connection) -> Result<Vec<RuleVerdict>, Wrong> {
+pub(super) fn verdicts(db: &Connection) -> Result<Vec<RuleVerdict>, Wrong> {
     let query = "select id, facts, verdict, reason, bad + standing, \
                  (select count(*) from violations where rule = id and state = 'pending') from rules order by id";
     let read = |row: &Row<'_>| -> Result<RuleVerdict, Wrong> {
@@ -407,6 +409,7 @@ fn verdicts(db: &Connection) -> Result<Vec<RuleVerdict>, Wrong> {
             facts.ok_or_else(|| database::damaged("what it says of a rule cannot be read"))?;
         Ok(RuleVerdict {
             id: row.get(0)?,
+            table: facts.table,
             severity: facts.severity,
             verdict: row.get(2)?,
             reason: row.get(3)?,

@@ -1,7 +1,8 @@
-//! `/metrics` and `/healthz` over HTTP/1.1: one request a connection, nothing is read but its head.
+//! `/metrics`, `/healthz` and `/gate` over HTTP/1.1: one request a connection, nothing is read but its head.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::metrics::{Health, Metrics};
+use super::Outside;
+use crate::gate::{self, Answer, Ask, Gate};
+use crate::incident::{IncidentError, Reading};
 
 /// The fewest bytes of a token.
 const TOKEN_MIN: usize = 16;
@@ -113,18 +116,18 @@ impl Default for Limits {
     }
 }
 
-/// Answers requests until the future is dropped.
+/// Answers requests until the future is dropped. Gates are asked of the incidents in a store's directory.
 pub async fn serve(
     listener: TcpListener,
     token: Option<Token>,
     limits: Limits,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    outside: Outside,
+    store: PathBuf,
 ) {
     let face = Arc::new(Face {
         token,
-        health,
-        metrics,
+        outside,
+        store,
     });
     let free = Arc::new(Semaphore::new(limits.connections));
     loop {
@@ -149,8 +152,8 @@ pub async fn serve(
 
 async fn answer(stream: TcpStream, limits: Limits, face: Arc<Face>) -> Result<(), hyper::Error> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = face.respond(&request, Instant::now());
-        async move { Ok::<_, Infallible>(response) }
+        let face = Arc::clone(&face);
+        async move { Ok::<_, Infallible>(face.respond(&request, Instant::now()).await) }
     });
     http1::Builder::new()
         .keep_alive(false)
@@ -163,13 +166,15 @@ async fn answer(stream: TcpStream, limits: Limits, face: Arc<Face>) -> Result<()
 
 struct Face {
     token: Option<Token>,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    outside: Outside,
+    store: PathBuf,
 }
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
 impl Face {
-    fn respond(&self, request: &Request<Incoming>, now: Instant) -> Response<Full<Bytes>> {
-        const PLAIN: &str = "text/plain; charset=utf-8";
+    async fn respond(&self, request: &Request<Incoming>, now: Instant) -> Response<Full<Bytes>> {
         if !self.lets_in(request) {
             let text = "a token is needed: Authorization: Bearer TOKEN\n";
             return with(
@@ -179,8 +184,8 @@ impl Face {
             );
         }
         let path = request.uri().path();
-        if !["/metrics", "/healthz"].contains(&path) {
-            let text = "there are /metrics and /healthz\n";
+        if !["/metrics", "/healthz", "/gate"].contains(&path) {
+            let text = "there are /metrics, /healthz and /gate\n";
             return plain(StatusCode::NOT_FOUND, PLAIN, text.into());
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -193,14 +198,38 @@ impl Face {
         }
         if path == "/metrics" {
             let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            return plain(StatusCode::OK, form, self.metrics.text());
+            return plain(StatusCode::OK, form, self.outside.metrics.text());
         }
-        let (healthy, document) = self.health.report(now);
+        if path == "/gate" {
+            return self.gate(request.uri().query().unwrap_or("")).await;
+        }
+        let (healthy, document) = self.outside.health.report(now);
         let status = match healthy {
             true => StatusCode::OK,
             false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        plain(status, "application/json", format!("{document}\n"))
+        plain(status, JSON, format!("{document}\n"))
+    }
+
+    /// 200 where tables are clean, 409 where they are not, 503 where that is not known.
+    async fn gate(&self, query: &str) -> Response<Full<Bytes>> {
+        let ask = match Ask::of_query(query) {
+            Ok(ask) => ask,
+            Err(wrong) => return plain(StatusCode::BAD_REQUEST, PLAIN, format!("{wrong}\n")),
+        };
+        let store = self.store.clone();
+        let asked = tokio::task::spawn_blocking(move || asked(&store, &ask)).await;
+        let gate = match asked {
+            Ok(Ok(gate)) => gate,
+            // What failed is said on the watcher's side; here a path would be told to strangers.
+            _ => Gate::not_known("what is known of incidents cannot be read"),
+        };
+        let status = match gate.answer {
+            Answer::Clean => StatusCode::OK,
+            Answer::NotClean => StatusCode::CONFLICT,
+            Answer::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        plain(status, JSON, gate.json())
     }
 
     fn lets_in(&self, request: &Request<Incoming>) -> bool {
@@ -214,6 +243,18 @@ impl Face {
         });
         given.is_some_and(|given| token.is(given))
     }
+}
+
+fn asked(store: &Path, ask: &Ask) -> Result<Gate, IncidentError> {
+    let known = match Reading::open(store, false)? {
+        Some(reading) => gate::watched(&reading)?,
+        None => None,
+    };
+    let now = crate::change::now_us();
+    Ok(match known {
+        Some(known) => known.gate(ask, now),
+        None => Gate::not_known("nothing was judged yet"),
+    })
 }
 
 /// A response; of a HEAD request, hyper leaves the body out.

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::Outside;
 use super::http::{Limits, Listen, Token, serve};
 use super::metrics::{AWAY_MAX, Health, Metrics};
+use crate::gate::{self, Reads, UpTo};
+use crate::incident::{Batch, Began, Healed, Incidents, RuleFacts, Turns};
+use crate::postgres::Lsn;
+use crate::rule::Severity;
 use crate::verdict::Verdict;
 
 const TOKEN: &str = "sixteen bytes or more";
@@ -17,6 +22,7 @@ struct Served {
     address: SocketAddr,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    store: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -32,14 +38,19 @@ fn served(token: Option<&str>, limits: Limits) -> Served {
     let address = listener.local_addr().expect("an address");
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new()));
     let token: Option<Token> = listen.token;
+    let store = tempfile::tempdir().expect("a directory");
     runtime.spawn(serve(
         listener,
         token,
         limits,
-        Arc::clone(&health),
-        Arc::clone(&metrics),
+        Outside {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+        },
+        store.path().to_owned(),
     ));
     Served {
+        store,
         address,
         health,
         metrics,
@@ -295,4 +306,115 @@ fn only_loopback_is_open_to_anybody() {
     for text in ["", "9187", "example.com:80", ":99999", "127.0.0.1"] {
         assert!(Listen::parse(text, Some(TOKEN)).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_gate_is_asked_of_the_store() {
+    let served = served(None, Limits::default());
+    let ask = |query: &str| {
+        let response = served.get(&format!("/gate{query}"));
+        let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
+        let body: Value = serde_json::from_str(body).unwrap_or(Value::Null);
+        (status(&response).to_owned(), body)
+    };
+    // Nothing was judged yet: that is not clean.
+    let (code, body) = ask("?table=orders");
+    assert_eq!(
+        (code.as_str(), &body["verdict"]),
+        ("503", &json!("unknown"))
+    );
+
+    let mut incidents = Incidents::open(served.store.path(), "postgres").expect("it opens");
+    let facts = RuleFacts {
+        id: "orders.status.null".into(),
+        description: None,
+        table: Some("public.orders".into()),
+        severity: Severity::Error,
+        owner: None,
+        runbook: None,
+        within_us: None,
+        threshold: None,
+        event: false,
+        key: vec!["id".into()],
+        redact: Vec::new(),
+        reads: Vec::new(),
+        yaml: None,
+        sql: None,
+    };
+    let reads = Reads {
+        rule: facts.id.clone(),
+        severity: facts.severity,
+        tables: ["public.orders".to_owned()].into(),
+        event: false,
+    };
+    let turns = |began: Vec<Began>, healed: Vec<Healed>| Turns {
+        rule: facts.clone(),
+        late: false,
+        began,
+        healed,
+        details: Vec::new(),
+        unknown: None,
+        judged: None,
+    };
+    let now = chrono::Utc::now().timestamp_micros();
+    let at = |commit: u32| UpTo {
+        commit: Some(commit),
+        lsn: Some(Lsn(0x1000 + u64::from(commit))),
+        time: Some(now),
+    };
+    incidents.begin(0, Some(now), &[]).expect("it begins");
+    gate::keep_rules(&mut incidents, &[reads]).expect("kept");
+    gate::keep_position(&mut incidents, &at(0)).expect("kept");
+    let (code, body) = ask("?table=orders");
+    assert_eq!(code, "503", "a rule that was not judged yet: {body}");
+
+    let batch = |from: u32, turns: Turns| Batch {
+        from,
+        until: from + 1,
+        now_us: Some(now),
+        rules: vec![turns],
+    };
+    let order: Box<[u8]> = Box::from([7]);
+    let key = json!({"id": 4410}).as_object().cloned().expect("an object");
+    let began = Began {
+        order: order.clone(),
+        key,
+        onset: 1,
+        write: Default::default(),
+    };
+    let bad = batch(0, turns(vec![began], Vec::new()));
+    incidents.take(&bad).expect("taken");
+    gate::keep_position(&mut incidents, &at(1)).expect("kept");
+    let (code, body) = ask("?table=orders&lsn=0/1001");
+    assert_eq!(code, "409", "{body}");
+    assert_eq!(body["tables"][0]["incidents"], json!(["I-1"]));
+
+    let healed = Healed {
+        order,
+        at: 2,
+        write: Default::default(),
+    };
+    let good = batch(1, turns(Vec::new(), vec![healed]));
+    incidents.take(&good).expect("taken");
+    gate::keep_position(&mut incidents, &at(2)).expect("kept");
+    let (code, body) = ask("?table=public.orders&lsn=0/1002");
+    assert_eq!(
+        (code.as_str(), &body["up_to"]["commit"]),
+        ("200", &json!(2))
+    );
+    assert_eq!(ask("?table=orders&lsn=0/1003").0, "503");
+    assert_eq!(ask("?table=shipments").0, "503");
+    assert_eq!(ask("").0, "200");
+    assert_eq!(ask("?table=").0, "400");
+    assert_eq!(ask("?since=yesterday").0, "400");
+    drop(incidents);
+    // A file that cannot be read is not clean, and nobody is told where it is.
+    let file = served.store.path().join(crate::incident::DATABASE);
+    for rest in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{rest}", file.display()));
+    }
+    std::fs::write(&file, "no database").expect("written");
+    let (code, body) = ask("?table=orders");
+    assert_eq!(code, "503");
+    assert!(!body.to_string().contains("firstbad.db"), "{body}");
 }

@@ -1,12 +1,13 @@
 //! From committed transactions to incidents: every commit is judged when it comes; what was found counts when the commit is on the disk.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::metrics::Metrics;
 use super::recorder::Committed;
 use super::{Told, WatchError};
 use crate::change::Commit;
+use crate::gate::{self, Reads};
 use crate::incident::{
     Batch, Began, Detail, Healed, Incidents, Notice, RuleFacts, Standing, Turns, Write,
 };
@@ -24,6 +25,8 @@ pub(super) struct Judging {
     /// What was found and is not on the disk yet, in order.
     waiting: VecDeque<Batch>,
     judged: Commit,
+    /// Up to where what was found is kept.
+    taken: Commit,
     /// The stream's clock.
     clock: Option<i64>,
     /// Why rules could not be judged, as it was told last.
@@ -90,10 +93,10 @@ impl Judging {
             .map(|(at, rule)| facts(&live, at, rule))
             .collect();
         let at = live.history().head();
-        let known: HashSet<String> = incidents
+        let known: HashMap<String, Option<String>> = incidents
             .verdicts()?
             .into_iter()
-            .map(|rule| rule.id)
+            .map(|rule| (rule.id, rule.reason))
             .collect();
         for (number, facts) in facts.iter().enumerate() {
             let keys = incidents.open_keys(&facts.id)?;
@@ -122,6 +125,7 @@ impl Judging {
             incidents,
             waiting: VecDeque::new(),
             judged,
+            taken: judged,
             clock,
             unknown,
             violated: HashSet::new(),
@@ -139,20 +143,26 @@ impl Judging {
     fn reconcile(
         &mut self,
         turns: Vec<Turn>,
-        known: &HashSet<String>,
+        known: &HashMap<String, Option<String>>,
         last_good: Commit,
     ) -> Result<(), WatchError> {
         let mut rules = Vec::new();
         for (at, mut turn) in turns.into_iter().enumerate() {
             let id = &self.facts[at].id;
-            // Of a rule with too many bad keys not all were remembered.
-            if !known.contains(id) || self.incidents.is_incomplete(id)? || self.facts[at].event {
+            let Some(reason) = known.get(id) else {
                 continue;
+            };
+            // Whether a rule can be judged may be another matter than before.
+            let is_news = *reason != turn.unknown;
+            // Of a rule with too many bad keys not all were remembered.
+            if self.incidents.is_incomplete(id)? || self.facts[at].event {
+                turn.began.clear();
+                turn.healed.clear();
             }
             turn.began
                 .iter_mut()
                 .for_each(|onset| onset.after = Some(last_good));
-            if !turn.began.is_empty() || !turn.healed.is_empty() {
+            if !turn.began.is_empty() || !turn.healed.is_empty() || is_news {
                 turn.late = true;
                 rules.push(self.told(at, turn));
             }
@@ -222,6 +232,17 @@ impl Judging {
     /// Up to where everything was judged.
     pub(super) fn judged(&self) -> Commit {
         self.judged
+    }
+
+    /// Says for gates which rules are judged from now on.
+    pub(super) fn tell_gates(&mut self) -> Result<(), WatchError> {
+        let rules: Vec<Reads> = self.facts.iter().map(Reads::of).collect();
+        Ok(gate::keep_rules(&mut self.incidents, &rules)?)
+    }
+
+    /// Up to where what was found is kept: whoever reads the incidents knows all of it.
+    pub(super) fn taken(&self) -> Commit {
+        self.taken
     }
 
     /// What was found so far and said or not.
@@ -368,6 +389,7 @@ impl Judging {
         {
             let batch = self.waiting.pop_front().expect("looked at above");
             said.extend(self.incidents.take(&batch)?);
+            self.taken = self.taken.max(batch.until);
         }
         if !said.is_empty() {
             self.know()?;

@@ -49,7 +49,7 @@ use run::Watch;
 pub use feed::FeedError;
 pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
-pub use setup::{confirmed, recorded_from};
+pub use setup::{confirmed, generated, recorded_from};
 
 /// So many inputs may wait for the watcher.
 const WAITING: usize = 64;
@@ -287,6 +287,8 @@ fn once(
         outside: seen.clone(),
         made: Vec::new(),
         clock: clock.unwrap_or(0),
+        judged_ends: VecDeque::new(),
+        kept: None,
     };
     watch.print_all(&notices, tell)?;
     if let Some((from, to, reason)) = &begun.gap {
@@ -301,6 +303,7 @@ fn once(
         )));
     }
     watch.catch_up_with_the_store(begun.later, tell)?;
+    watch.judging.tell_gates()?;
     tell(watch.judging.watching());
     let feed = Feed {
         target: settings.target.clone(),

@@ -11,6 +11,7 @@ use super::judging::Judging;
 use super::recorder::{Committed, Recorder, Said};
 use super::{Ended, Outside, Settings, Told, WatchError, setup};
 use crate::change::{Commit, TransactionMeta, now_us};
+use crate::gate::{self, UpTo};
 use crate::incident::Notice;
 use crate::postgres::Lsn;
 use crate::postgres::assemble::{Assembled, Body, Item};
@@ -21,6 +22,11 @@ const TICK: Duration = Duration::from_millis(500);
 const TOGETHER: u64 = 20_000;
 /// The same while the watcher is far behind: judged seldom, and exactly all the same.
 const TOGETHER_BEHIND: u64 = 200_000;
+
+/// Gates are told so often that time has passed, where nothing else has happened.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
+/// An idle server is asked for its clock after so many seconds.
+const CLOCK_AGE_S: f64 = 20.0;
 
 /// A transaction that is open for longer, in seconds, holds back the server's log.
 const LONG_TRANSACTION_S: f64 = 300.0;
@@ -56,6 +62,10 @@ pub(super) struct Watch<'a> {
     pub(super) outside: Outside,
     /// When the commits were made that are applied and not judged, in microseconds since the epoch.
     pub(super) made: Vec<i64>,
+    /// Commits whose verdicts are not kept yet, with the end of each in the log and its time.
+    pub(super) judged_ends: VecDeque<(Commit, Lsn, Option<i64>)>,
+    /// What gates were told last, and when.
+    pub(super) kept: Option<(UpTo, Instant)>,
 }
 
 impl Watch<'_> {
@@ -174,6 +184,38 @@ impl Watch<'_> {
             let notices = self.judging.sealed(self.sealed)?;
             self.print_all(&notices, tell)?;
         }
+        self.keep_position()
+    }
+
+    /// Tells gates up to where everything is judged: that is less than what is on the disk, and more than the last commit while
+    /// nothing of ours comes.
+    fn keep_position(&mut self) -> Result<(), WatchError> {
+        let taken = self.judging.taken();
+        let mut last = None;
+        while let Some(end) = self
+            .judged_ends
+            .pop_front_if(|(commit, ..)| *commit <= taken)
+        {
+            last = Some((end.1, end.2));
+        }
+        let (lsn, time) = match (self.judged_ends.is_empty(), last) {
+            (true, _) => (self.passed.max(self.durable.lsn()), Some(self.clock)),
+            (false, Some(last)) => last,
+            (false, None) => return Ok(()),
+        };
+        let at = UpTo {
+            commit: Some(taken),
+            lsn: Some(lsn).filter(|lsn| lsn.0 > 0),
+            time: time.filter(|time| *time > 0),
+        };
+        if let Some((before, since)) = &self.kept {
+            let is_old = since.elapsed() >= TELL_AGAIN;
+            if (before.lsn == at.lsn && !is_old) || *before == at {
+                return Ok(());
+            }
+        }
+        gate::keep_position(self.judging.incidents(), &at)?;
+        self.kept = Some((at, Instant::now()));
         Ok(())
     }
 
@@ -301,6 +343,8 @@ impl Watch<'_> {
             .iter()
             .for_each(|change| _ = tell(Told::Note(change)));
         self.ends.push_back((self.head, end_lsn));
+        self.judged_ends
+            .push_back((self.head, end_lsn, committed.meta.time));
         self.passed = self.passed.max(end_lsn);
         self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
         self.made.extend(committed.meta.time);
@@ -360,6 +404,12 @@ impl Watch<'_> {
                 seen.lag_bytes
             )));
         }
+        // Log that is none of ours comes without a word: whoever asks how far everything is judged has to know.
+        if self.ends.is_empty()
+            && (seen.end > self.passed || seconds_since(self.clock) > CLOCK_AGE_S)
+        {
+            self.durable.ask();
+        }
         let held = seen.oldest_transaction_s.unwrap_or(0.0) > LONG_TRANSACTION_S;
         if held && seen.retained_bytes > self.settings.lag_warn_bytes && !self.behind && !self.held
         {
@@ -411,7 +461,8 @@ impl Watch<'_> {
             .rev()
             .find(|(commit, _)| *commit <= self.sealed);
         let end = end.map_or(Lsn(0), |(_, end)| *end);
-        self.reach(end)
+        self.reach(end)?;
+        self.keep_position()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::postgres::slot::{self, SlotState};
 use crate::postgres::{
     Access, Backoff, Catalog, Lsn, Moment, PostgresError, Progress, Replication, Session, Wanted,
 };
-use crate::schema::Schema;
+use crate::schema::{Schema, Table};
 use crate::state::{History, Origin};
 use crate::store::{Format, Kind, Store, StoreError, Writer};
 
@@ -28,6 +28,7 @@ const TIMELINE: &str = "watch.timeline";
 const SLOT: &str = "watch.slot";
 const CONFIRMED: &str = "watch.confirmed";
 const SHAPE: &str = "watch.shape";
+const GENERATED: &str = "watch.generated";
 /// A beginning that was not finished: its slot may be there and is ours.
 const BEGINNING: &str = "beginning";
 const RUNNING: &str = "running";
@@ -118,6 +119,7 @@ pub(super) async fn begin(
         keep_shape(&mut start.incidents, &shape.text())?;
     }
     let anew = altered.map(|reason| (start.server.position, reason));
+    keep_generated(&mut start.incidents, &catalog, &schema)?;
     for (table, (unread, lost)) in schema
         .tables
         .iter()
@@ -440,6 +442,34 @@ async fn drop_when_free(session: &Session, name: &str) -> Result<(), WatchError>
 /// Keeps what the stream does not tell of the tables.
 pub(super) fn keep_shape(incidents: &mut Incidents, shape: &str) -> Result<(), WatchError> {
     Ok(incidents.set_setting(SHAPE, shape)?)
+}
+
+/// Keeps which columns the server computes: nobody can write them.
+pub(super) fn keep_generated(
+    incidents: &mut Incidents,
+    catalog: &Catalog,
+    schema: &Schema,
+) -> Result<(), IncidentError> {
+    let of_table = |(table, columns): (&Table, Vec<usize>)| {
+        let name = table.name.to_string();
+        let columns = columns.into_iter().map(|at| table.columns[at].name.clone());
+        columns
+            .map(|column| [name.clone(), column])
+            .collect::<Vec<_>>()
+    };
+    let tables = schema.tables.iter().zip(not_sent(catalog, schema));
+    let all: Vec<[String; 2]> = tables.flat_map(of_table).collect();
+    incidents.set_setting(GENERATED, &serde_json::json!(all).to_string())
+}
+
+/// The columns that the server computes, as far as somebody watches or watched them into a store: table, as `schema.name`, and column.
+///
+/// # Errors
+/// When the incidents' database cannot be read.
+pub fn generated(reading: &Reading) -> Result<Vec<(String, String)>, IncidentError> {
+    let text = reading.setting(GENERATED)?;
+    let all = text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(all.unwrap_or_default())
 }
 
 /// Keeps word of how far the slot may be confirmed, before it is.

@@ -16,10 +16,11 @@ use super::needs::{fits, needs};
 use super::recorder::Committed;
 use super::{Outside, Settings, Stopper, Told, WAITING, WatchError, setup};
 use crate::change::{Commit, TransactionMeta};
+use crate::gate::{self, UpTo};
 use crate::incident::Incidents;
 use crate::judge::Live;
 use crate::postgres::assemble::{Body, Item};
-use crate::postgres::{Access, Backoff, Moment, Progress, Session, Target, Wanted, slot};
+use crate::postgres::{Access, Backoff, Lsn, Moment, Progress, Session, Target, Wanted, slot};
 use crate::schema::value::format_timestamp;
 use crate::schema::{Schema, TableName};
 use crate::state::{Fingerprint, History, Origin};
@@ -117,7 +118,7 @@ fn until_stopped<T: Send>(
                 }
             });
             // Wakes who waits below.
-            let _ = to.try_send(Input::Idle(crate::postgres::Lsn(0), 0));
+            let _ = to.try_send(Input::Idle(Lsn(0), 0));
             done
         });
         while !working.is_finished() {
@@ -146,8 +147,9 @@ struct Rounds<'a> {
     reads: Vec<BTreeSet<String>>,
     /// The state that was read last; None where that is not known.
     print: Option<Fingerprint>,
-    /// The time of the last reading.
+    /// The time of the last reading, and where the server's log was; None where this run has not read yet.
     time: i64,
+    lsn: Option<Lsn>,
     commits: u32,
 }
 
@@ -169,6 +171,7 @@ impl<'a> Rounds<'a> {
             schema,
             reads,
             is_new,
+            lsn,
         } = begun;
         let clock = history.now_at(history.head());
         let live = Live::begin(history, &settings.rules, settings.limits.clone());
@@ -193,12 +196,14 @@ impl<'a> Rounds<'a> {
             schema,
             reads,
             time: clock.unwrap_or(i64::MIN),
+            lsn,
             commits: 0,
         };
         rounds.judging.say(&notices, tell)?;
         for transaction in later {
             rounds.apply(transaction)?;
         }
+        rounds.judging.tell_gates()?;
         rounds.judge(tell)?;
         rounds.judging.say_what_is_left(tell)?;
         tell(rounds.judging.watching());
@@ -213,6 +218,8 @@ impl<'a> Rounds<'a> {
     ) -> Result<(), WatchError> {
         // The server's clock may have been set back.
         self.time = state.history.base.time.unwrap_or(self.time).max(self.time);
+        let lsn = state.history.base.lsn.as_deref();
+        self.lsn = lsn.and_then(|text| text.parse().ok());
         let is_same = self.print.is_some() && self.print == state.print;
         if !is_same {
             let meta = TransactionMeta {
@@ -285,7 +292,12 @@ impl<'a> Rounds<'a> {
         metrics.incidents(&self.judging.incidents().counts()?);
         health.streaming();
         health.judged(judged);
-        Ok(())
+        let at = UpTo {
+            commit: Some(self.judging.taken()),
+            lsn: self.lsn,
+            time: Some(self.time).filter(|time| *time > 0),
+        };
+        Ok(gate::keep_position(self.judging.incidents(), &at)?)
     }
 }
 
@@ -299,6 +311,8 @@ struct Begun {
     schema: Schema,
     reads: Vec<BTreeSet<String>>,
     is_new: bool,
+    /// Where the server's log was when the first state was read just now.
+    lsn: Option<Lsn>,
 }
 
 /// Opens the store, and reads the first state where it is new.
@@ -317,8 +331,11 @@ fn begin(
     setup::of_kind(&writer, Kind::Snapshots)?;
     let schema = writer.store().format().schema.clone();
     fits(&schema, &now)?;
-    let incidents = Incidents::open(&settings.store, &source)?;
+    let mut incidents = Incidents::open(&settings.store, &source)?;
+    setup::keep_generated(&mut incidents, moment.catalog(), &schema)?;
     let is_new = writer.store().ledger().snapshots.is_empty();
+    let lsn = moment.meta().lsn.as_deref().filter(|_| is_new);
+    let lsn = lsn.and_then(|text| text.parse().ok());
     if is_new {
         let read = read(&moment, &schema, &reads, progress);
         let first = runtime.block_on(read)?;
@@ -342,6 +359,7 @@ fn begin(
         schema,
         reads,
         is_new,
+        lsn,
     })
 }
 

@@ -12,6 +12,7 @@ mod evidence;
 mod exits;
 mod files;
 mod formats;
+mod gate;
 mod histories;
 mod incident;
 mod inputs;

@@ -6,6 +6,7 @@ mod catchup;
 mod connect;
 mod decode;
 mod doctor;
+mod gate;
 mod guest;
 mod hostile;
 mod kills;
@@ -18,6 +19,7 @@ mod place;
 mod postgres;
 mod psql;
 mod quarantine;
+mod repair;
 #[path = "../oracle/rng.rs"]
 #[allow(dead_code, reason = "the oracle uses the rest")]
 mod rng;
