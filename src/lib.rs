@@ -19,14 +19,12 @@
 //!                                            |    +-> answer            (any query: `firstbad sql`)
 //!                                            +-> diff                   (rows that differ between two states)
 //!
-//! incident, store -> evidence                   (the rows that an incident is about, before and after)
-//!
 //! postgres -> watch -> store, incident         (a live server: every commit is recorded and judged)
-//! incident, store -> quarantine                 (bad rows are set apart in Postgres)
 //!                                |
 //!                                +-> alert      (those who asked for it are told, until they have got it)
-//! evidence, judge -> repair                     (SQL that puts good values back)
-//! incident -> gate                              (whether tables may be relied on, up to where)
+//!                                +-> gate       (whether tables may be relied on, up to where)
+//!          incident, store -> evidence -> repair (rows before and after; SQL that puts good values back)
+//!                    +-----------> quarantine   (bad rows are set apart in Postgres)
 //! postgres, store -> audit                     (rows that no recorded write explains)
 //!                +---> doctor                   (what the server lacks to be watched)
 //!
