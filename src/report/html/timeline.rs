@@ -121,7 +121,7 @@ pub(super) fn picture(bundle: &Bundle, first_bad: Option<(Commit, String)>) -> V
         .max(1);
     let y = |bad: u64| BOTTOM - (bad as f64 / most as f64) * (BOTTOM - TOP);
     let (line, area) = steps(&scale, &y);
-    let first = first_bad.as_ref().and_then(|(commit, name)| {
+    let first = first_bad.as_ref().map(|(commit, name)| {
         let moment = bundle.neighbours.iter().find(|one| one.is_first_bad);
         let x = scale.x(*commit, moment.and_then(|one| one.at.meta.time));
         let x = x.unwrap_or_else(|| scale.x_near(*commit));
@@ -130,7 +130,7 @@ pub(super) fn picture(bundle: &Bundle, first_bad: Option<(Commit, String)>) -> V
         } else {
             "start"
         };
-        Some(json!({"x": round(x), "name": name, "anchor": anchor}))
+        json!({"x": round(x), "name": name, "anchor": anchor})
     });
     let heals = bundle
         .course

@@ -305,7 +305,7 @@ fn story(row: &RowStory) -> Value {
         "healed": row.healed.map(|at| format!("#{at}")).unwrap_or_default(),
         "was": row.last_good.is_some(),
         "came": row.bad.is_some(),
-        "is": row.now.is_some(),
+        "stays": row.now.is_some(),
         "cells": cells.collect::<Vec<_>>(),
     })
 }
