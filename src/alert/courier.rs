@@ -163,6 +163,8 @@ impl Courier {
             let thread = std::thread::Builder::new().name(format!("alert {}", sink.name));
             let started = thread.spawn(move || {
                 worker.run();
+                // Whoever waits for the end may want the lock.
+                drop(worker);
                 let _ = done.send(());
             });
             match started {

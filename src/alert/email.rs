@@ -1,7 +1,7 @@
 //! Mail: one message of plain text, to the very address that was checked, encrypted unless that is this machine.
 
 use std::error::Error;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -84,9 +84,7 @@ impl Mailer {
         let found = (email.host.as_str(), email.port).to_socket_addrs();
         let found = found.map_err(|_| SendError::Network("its name has no address"))?;
         let found: Vec<SocketAddr> = address::allowed(found.collect(), allowed)?;
-        let address = found
-            .first()
-            .ok_or(SendError::Network("its name has no address"))?;
+        let address = reachable(&found)?;
         let tls = match email.security {
             Security::Plain => Tls::None,
             Security::Tls => Tls::Wrapper(self.tls()?),
@@ -113,6 +111,16 @@ impl Mailer {
         }
         builder.build_rustls().map_err(setup)
     }
+}
+
+/// The first of several addresses that answers: a name may have one that nobody listens on.
+fn reachable(found: &[SocketAddr]) -> Result<SocketAddr, SendError> {
+    let [first, others @ ..] = found else {
+        return Err(SendError::Network("its name has no address"));
+    };
+    let answers = |one: &&SocketAddr| TcpStream::connect_timeout(one, ANSWER).is_ok();
+    let mut all = found.iter().filter(|_| !others.is_empty());
+    Ok(*all.find(answers).unwrap_or(first))
 }
 
 fn compose(email: &Email, message: &Message, body: &str) -> Result<Mail, SendError> {

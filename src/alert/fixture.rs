@@ -79,15 +79,15 @@ pub(super) struct Web {
 trait Stream: Read + std::io::Write {}
 impl<T: Read + std::io::Write> Stream for T {}
 
-fn tls(stream: TcpStream) -> Box<dyn Stream> {
+fn tls(stream: TcpStream, name: &str) -> Box<dyn Stream> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls");
-    let chain = CertificateDer::pem_file_iter(directory.join("server.crt"))
+    let chain = CertificateDer::pem_file_iter(directory.join(format!("{name}.crt")))
         .expect("a certificate")
         .collect::<Result<Vec<_>, _>>()
         .expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(directory.join("server.key")).expect("a key");
+    let key = PrivateKeyDer::from_pem_file(directory.join(format!("{name}.key"))).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -99,23 +99,25 @@ fn tls(stream: TcpStream) -> Box<dyn Stream> {
     Box::new(rustls::StreamOwned::new(connection, stream))
 }
 
-fn wrapped(stream: TcpStream, encrypted: bool) -> Box<dyn Stream> {
-    match encrypted {
-        true => tls(stream),
-        false => Box::new(stream),
+/// Encrypted with the certificate of this name, or not at all.
+fn wrapped(stream: TcpStream, certificate: Option<&str>) -> Box<dyn Stream> {
+    match certificate {
+        Some(name) => tls(stream, name),
+        None => Box::new(stream),
     }
 }
 
 impl Web {
     pub(super) fn start() -> Web {
-        Web::on(TcpListener::bind("127.0.0.1:0").expect("a port"), false)
+        Web::on(TcpListener::bind("127.0.0.1:0").expect("a port"), None)
     }
 
-    pub(super) fn encrypted() -> Web {
-        Web::on(TcpListener::bind("127.0.0.1:0").expect("a port"), true)
+    pub(super) fn encrypted(certificate: &'static str) -> Web {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Web::on(listener, Some(certificate))
     }
 
-    pub(super) fn on(listener: TcpListener, encrypted: bool) -> Web {
+    pub(super) fn on(listener: TcpListener, certificate: Option<&'static str>) -> Web {
         let web = Web {
             address: listener.local_addr().expect("an address"),
             received: Arc::default(),
@@ -126,7 +128,7 @@ impl Web {
             for stream in listener.incoming() {
                 let (received, answers) = (Arc::clone(&received), Arc::clone(&answers));
                 std::thread::spawn(move || {
-                    let stream = wrapped(stream.expect("a connection"), encrypted);
+                    let stream = wrapped(stream.expect("a connection"), certificate);
                     let _ = exchange(stream, &received, &answers);
                 });
             }
@@ -207,7 +209,7 @@ pub(super) struct MailServer {
 }
 
 impl MailServer {
-    pub(super) fn start(encrypted: bool) -> MailServer {
+    pub(super) fn start(certificate: Option<&'static str>) -> MailServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let server = MailServer {
             address: listener.local_addr().expect("an address"),
@@ -219,7 +221,7 @@ impl MailServer {
         let refusals = Arc::clone(&server.refusals);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let stream = wrapped(stream.expect("a connection"), encrypted);
+                let stream = wrapped(stream.expect("a connection"), certificate);
                 let _ = talk(stream, &mails, &logins, &refusals);
             }
         });
@@ -347,8 +349,12 @@ pub(super) fn paid() -> RuleFacts {
     rule("paid-order-without-shipment", Severity::Critical)
 }
 
-fn write(commit: Commit) -> Write {
-    let context = json!({"service": "checkout", "version": "v2.14.0"});
+/// A commit's attributes. What rules of one release find is one incident: only rules about paid orders have one.
+fn write(commit: Commit, rule: &RuleFacts) -> Write {
+    let context = match rule.id.starts_with("paid") {
+        true => json!({"service": "checkout", "version": "v2.14.0"}),
+        false => json!({"service": "checkout"}),
+    };
     Write {
         lsn: Some(format!("0/{:X}", 0x1A2_B300 + 16 * commit)),
         xid: Some(8_120 + u64::from(commit)),
@@ -415,7 +421,7 @@ impl Shop {
                 order,
                 key,
                 onset: at,
-                write: write(at),
+                write: write(at, rule),
             }
         });
         let details = breaks.iter().map(|id| {
@@ -430,12 +436,12 @@ impl Shop {
         let healed = heals.iter().map(|id| Healed {
             order: key(id).0,
             at,
-            write: write(at),
+            write: write(at, rule),
         });
         let batch = Batch {
             from: self.commit,
             until: at,
-            now_us: write(at).time,
+            now_us: write(at, rule).time,
             rules: vec![Turns {
                 rule: rule.clone(),
                 late: false,
@@ -460,6 +466,13 @@ impl Shop {
             .expect("it opens")
             .expect("there");
         reading.acknowledge(id, &person).expect("it is written");
+    }
+
+    pub(super) fn mute(&self, id: &str, until: i64) {
+        let mut reading = Reading::open(&self.path(), true)
+            .expect("it opens")
+            .expect("there");
+        reading.mute(id, until).expect("it is written");
     }
 
     pub(super) fn pass(&self, micros: i64) {

@@ -110,7 +110,7 @@ pub fn mistakes(sinks: &[Sink]) -> Vec<Diagnostic> {
             );
         }
         if let Some(template) = &sink.template
-            && let Some((line, what)) = text::mistake(sink, &test)
+            && let Some((line, what)) = text::mistake(&template.text, &test)
         {
             let message = format!("this template cannot be used: {what}");
             let hint = "docs/alerts.md has what it may name";

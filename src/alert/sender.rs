@@ -117,8 +117,7 @@ impl Sender {
     }
 
     fn deliver(&self, message: &Message) -> Result<Option<String>, SendError> {
-        let text = text::of(&self.sink, message)
-            .map_err(|_| SendError::Setup("its template cannot be rendered".to_owned()))?;
+        let text = text::of(&self.sink, message);
         let document = || Value::Object(message.document(&text)).to_string();
         match &self.way {
             Way::Command(words, limit) => {

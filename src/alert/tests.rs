@@ -114,7 +114,7 @@ fn a_server_that_is_down_is_waited_for() {
         round.error,
         Some(SendError::Network("the connection was refused"))
     );
-    let web = Web::on(TcpListener::bind(address).expect("the same port"), false);
+    let web = Web::on(TcpListener::bind(address).expect("the same port"), None);
     shop.arrives(&sinks, 1);
     assert_eq!(web.count(), 1);
 }
@@ -480,4 +480,70 @@ fn a_database_that_is_no_database_is_said_and_harms_nobody() {
     .expect("written");
     let tell: super::Tell = std::sync::Arc::new(|_: &str| {});
     assert!(Courier::start(place.path(), &sinks, Options::default(), tell).is_err());
+}
+
+#[test]
+fn several_rules_of_one_cause_are_one_thread_until_all_of_them_hold() {
+    let web = Web::start();
+    let sinks = webhook(&web, ", severity: critical");
+    let mut shop = shop(&sinks);
+    let invoice = rule("paid-order-without-invoice", Severity::Warn);
+    shop.commit(&paid(), &[json!(1)], &[]);
+    shop.commit(&invoice, &[json!(1)], &[]);
+    shop.arrives(&sinks, 1);
+    shop.commit(&paid(), &[], &[json!(1)]);
+    shop.arrives(&sinks, 0);
+    // The last word is that of the rule that is not critical.
+    shop.commit(&invoice, &[], &[json!(1)]);
+    shop.arrives(&sinks, 1);
+    let bodies: Vec<Value> = web.received().iter().map(|one| one.json()).collect();
+    assert_eq!(bodies[0]["changes"], json!({"joined": 1, "opened": 1}));
+    assert_eq!(
+        bodies[0]["title"],
+        "critical: paid-order-without-shipment and 1 other rule opened (I-1)"
+    );
+    assert_eq!(bodies[1]["change"], "closed");
+    assert_eq!(bodies[1]["rule"], "paid-order-without-shipment");
+    assert_eq!(bodies[0]["about"], bodies[1]["about"]);
+}
+
+#[test]
+fn what_is_muted_waits() {
+    let web = Web::start();
+    let sinks = webhook(&web, "");
+    let mut shop = shop(&sinks);
+    shop.commit(&paid(), &[json!(1)], &[]);
+    shop.mute("I-1", super::fixture::START + MINUTE);
+    shop.arrives(&sinks, 0);
+    shop.commit(
+        &rule("order-total-mismatch", Severity::Error),
+        &[json!(1)],
+        &[],
+    );
+    shop.arrives(&sinks, 1);
+    shop.pass(MINUTE);
+    shop.arrives(&sinks, 1);
+    let told = ["I-2", "I-1"].map(|id| pair(id, "opened"));
+    assert_eq!(changes(&web), told);
+}
+
+#[test]
+fn a_template_that_fails_later_does_not_keep_people_from_being_told() {
+    let web = Web::start();
+    let fails = ", template: '{% if incident %}{{ title | nothing }}{% endif %}'";
+    let sinks = webhook(&web, fails);
+    assert_eq!(super::mistakes(&sinks), []);
+    let mut shop = shop(&sinks);
+    shop.commit(&paid(), &[json!(1)], &[]);
+    shop.arrives(&sinks, 1);
+    let body = web.received().remove(0).json();
+    let text = body["text"].as_str().unwrap_or_default();
+    assert!(
+        text.contains("paid-order-without-shipment opened"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("(the template of this sink cannot be rendered)"),
+        "{text}"
+    );
 }

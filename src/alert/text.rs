@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use minijinja::{Environment, Error, ErrorKind, Output, Value};
+use minijinja::{Environment, Error, ErrorKind, Output, UndefinedBehavior, Value};
 use serde_json::json;
 
 use super::message::Message;
@@ -48,22 +48,33 @@ pub(super) fn slack(text: &str) -> String {
     out
 }
 
-/// The text of a message for a sink.
-///
-/// # Errors
-/// Where the sink's template cannot be rendered.
-pub(super) fn of(sink: &Sink, message: &Message) -> Result<String, Error> {
+/// The text of a message for a sink. Where its template cannot be rendered, it is the usual one, which says so: people are to know.
+pub(super) fn of(sink: &Sink, message: &Message) -> String {
     let place = match sink.to {
         To::Slack(_) => Place::Slack,
         _ => Place::Plain,
     };
-    let text = match (&sink.template, place) {
-        (Some(template), _) => template.text.as_str(),
-        (None, Place::Slack) => SLACK,
-        (None, Place::Plain) => PLAIN,
+    let own = sink
+        .template
+        .as_ref()
+        .map(|template| render(&template.text, place, message));
+    let (rendered, is_wrong) = match own {
+        Some(Ok(text)) => (text, false),
+        own => (usual(place, message), own.is_some()),
     };
-    let rendered = render(text, place, message)?;
-    Ok(cut(rendered.trim_end(), TEXT_MAX))
+    let mut text = cut(rendered.trim_end(), TEXT_MAX);
+    if is_wrong {
+        text += "\n(the template of this sink cannot be rendered)";
+    }
+    text
+}
+
+fn usual(place: Place, message: &Message) -> String {
+    let text = match place {
+        Place::Slack => SLACK,
+        Place::Plain => PLAIN,
+    };
+    render(text, place, message).expect("it names what there is, and all of it is bounded")
 }
 
 /// At most so many bytes of a text.
@@ -80,6 +91,8 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 fn render(text: &str, place: Place, message: &Message) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
+    // What a message lacks is nothing, however deep: not every one is about an incident.
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_formatter(move |out: &mut Output, _, value: &Value| {
         if value.is_undefined() || value.is_none() {
             return Ok(());
@@ -141,9 +154,9 @@ fn variables(message: &Message) -> Value {
     Value::from(minijinja::value::Serde(out))
 }
 
-/// What is wrong with a sink's template that shows only when it is used: the line, from 1, and the reason.
-pub(super) fn mistake(sink: &Sink, message: &Message) -> Option<(usize, String)> {
-    let error = of(sink, message).err()?;
+/// What is wrong with a template that shows only when it is used: the line, from 1, and the reason.
+pub(super) fn mistake(template: &str, message: &Message) -> Option<(usize, String)> {
+    let error = render(template, Place::Plain, message).err()?;
     let what = match error.kind() {
         ErrorKind::OutOfFuel => "it does too much".to_owned(),
         kind => error

@@ -76,7 +76,7 @@ pub struct Waiting {
     pub subject: String,
     /// The number of its last notice.
     pub seq: u64,
-    /// What happened last, in the words of `on:`; growing and healing only where nothing else did.
+    /// What happened last, in the words of `on:`; growing, healing and joining only where nothing else did.
     pub what: String,
     /// Why.
     pub reason: Option<String>,

@@ -42,15 +42,15 @@ impl Head {
             None => format!("rule:{}", self.rule),
         }
     }
-
-    /// Whether nothing happened but more of the same.
-    fn is_drip(&self) -> bool {
-        is_drip(&self.what)
-    }
 }
 
-fn is_drip(what: &str) -> bool {
-    matches!(what, "grew" | "healed")
+/// How much something is news: more of the same, another rule of a known cause, or a turn of the incident's life.
+fn news(what: &str) -> u8 {
+    match what {
+        "grew" | "healed" => 0,
+        "joined" => 1,
+        _ => 2,
+    }
 }
 
 /// Whether a sink wants to hear a notice.
@@ -115,7 +115,8 @@ impl Entry {
             self.due = i64::MAX;
         }
         self.state = "waiting".into();
-        if !head.is_drip() || is_drip(&self.what) {
+        let news = news(&head.what);
+        if news >= self::news(&self.what) {
             self.what.clone_from(&head.what);
             self.reason.clone_from(&head.reason);
         }
@@ -125,8 +126,8 @@ impl Entry {
             let keys = head.keys.map_or(0, count);
             self.more = self.more.saturating_add(keys);
         }
-        let due = match (head.is_drip(), self.told) {
-            (true, Some(told)) => now.max(told.saturating_add(every)),
+        let due = match (news, self.told) {
+            (0, Some(told)) => now.max(told.saturating_add(every)),
             _ => now,
         };
         self.due = self.due.min(due);
