@@ -513,7 +513,7 @@ fn refusal(history: &History, key: &BadKey) -> Option<String> {
     if key.onsets.is_empty() {
         return Some("it was bad before anybody watched: no good value was seen".to_owned());
     }
-    let unseen = key.onsets.iter().find_map(|onset| {
+    key.onsets.iter().find_map(|onset| {
         if *onset <= history.first {
             return Some(format!("what #{onset} did is no longer in the store"));
         }
@@ -522,16 +522,16 @@ fn refusal(history: &History, key: &BadKey) -> Option<String> {
         }
         let gap = history.unseen_at(*onset)?;
         Some(format!("what #{onset} did was not seen: {}", gap.hidden()))
-    });
-    unseen
+    })
 }
 
+/// How many illegal writes the repair itself is, by rule.
+type Events = Vec<(String, usize)>;
+/// Rules that could not be judged, and why.
+type Unjudged = Vec<(String, String)>;
+
 /// What the repair itself is to rules of writes, and which rules could not be judged.
-fn summary(
-    rules: &[Rule],
-    was: &Verdicts,
-    now: &Verdicts,
-) -> (Vec<(String, usize)>, Vec<(String, String)>) {
+fn summary(rules: &[Rule], was: &Verdicts, now: &Verdicts) -> (Events, Unjudged) {
     let (mut events, mut unjudged) = (Vec::new(), Vec::new());
     for rule in rules {
         let Some(found) = now.get(&rule.id) else {
