@@ -146,7 +146,7 @@ pub fn repair(ask: &Ask<'_>) -> Result<Repair, ProofError> {
     let mut work = Work::new(ask)?;
     let mut undos = work.undos();
     work.hide(&mut undos);
-    let (events, unjudged) = work.prove(&mut undos)?;
+    let Aside { events, unjudged } = work.prove(&mut undos)?;
     let undos = order::ordered(work.wanted(undos), &ask.history.schema);
     let statement = |(at, undo): (usize, &Undo)| {
         let table = &ask.history.schema.tables[undo.table];
@@ -158,6 +158,13 @@ pub fn repair(ask: &Ask<'_>) -> Result<Repair, ProofError> {
         events,
         unjudged,
     })
+}
+
+/// What a proof says beside what it refuses; as in [`Repair`].
+#[derive(Default)]
+struct Aside {
+    events: Vec<(String, usize)>,
+    unjudged: Vec<(String, String)>,
 }
 
 /// A rule with what its keys are about.
@@ -366,18 +373,11 @@ impl<'a> Work<'a> {
     }
 
     /// Judges the rules before and after, and refuses what does not make its key good or makes others bad, until the rest holds.
-    #[allow(
-        clippy::type_complexity,
-        reason = "two lists of pairs, named where they are kept"
-    )]
-    fn prove(
-        &mut self,
-        undos: &mut Vec<Undo>,
-    ) -> Result<(Vec<(String, usize)>, Vec<(String, String)>), ProofError> {
+    fn prove(&mut self, undos: &mut Vec<Undo>) -> Result<Aside, ProofError> {
         let (history, limits) = (self.ask.history, self.ask.limits);
         *undos = self.wanted(std::mem::take(undos));
         if undos.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Aside::default());
         }
         let rules = self.touched(undos);
         let was = before(history, &rules, limits)?;
@@ -393,7 +393,7 @@ impl<'a> Work<'a> {
                 break;
             }
         }
-        Ok((Vec::new(), Vec::new()))
+        Ok(Aside::default())
     }
 
     /// The rules that read what is put right.
@@ -525,13 +525,8 @@ fn refusal(history: &History, key: &BadKey) -> Option<String> {
     })
 }
 
-/// How many illegal writes the repair itself is, by rule.
-type Events = Vec<(String, usize)>;
-/// Rules that could not be judged, and why.
-type Unjudged = Vec<(String, String)>;
-
 /// What the repair itself is to rules of writes, and which rules could not be judged.
-fn summary(rules: &[Rule], was: &Verdicts, now: &Verdicts) -> (Events, Unjudged) {
+fn summary(rules: &[Rule], was: &Verdicts, now: &Verdicts) -> Aside {
     let (mut events, mut unjudged) = (Vec::new(), Vec::new());
     for rule in rules {
         let Some(found) = now.get(&rule.id) else {
@@ -545,5 +540,5 @@ fn summary(rules: &[Rule], was: &Verdicts, now: &Verdicts) -> (Events, Unjudged)
             unjudged.push((rule.id.clone(), reason.clone()));
         }
     }
-    (events, unjudged)
+    Aside { events, unjudged }
 }
