@@ -52,7 +52,9 @@ impl Quiet {
     /// fill the day there is no end, and the moment a day later is taken.
     pub fn until(windows: &[Quiet], now: i64) -> Option<i64> {
         let mut at = now;
-        while let Some(end) = windows.iter().filter_map(|one| one.end(at)).max() {
+        while let Some(end) = windows.iter().filter_map(|one| one.end(at)).max()
+            && end > at
+        {
             at = end;
             if at.saturating_sub(now) >= DAY {
                 break;

@@ -76,12 +76,12 @@ pub fn watched(reading: &Reading) -> Result<Option<Known>, IncidentError> {
     let [rules, position] = judged.settings.as_slice() else {
         return Ok(None);
     };
-    let (Some(rules), Some(position)) = (
-        rules.as_deref().and_then(read_rules),
-        position.as_deref().and_then(read_position),
-    ) else {
+    let Some(rules) = rules.as_deref().and_then(read_rules) else {
         return Ok(None);
     };
+    // A watcher that has only just begun has kept no position yet.
+    let position = position.as_deref().and_then(read_position);
+    let position = position.unwrap_or_default();
     Ok(Some(known(&judged, &rules, position)))
 }
 

@@ -163,7 +163,9 @@ impl<'a> Course<'a> {
 
     /// Keeps what was found out about keys that are bad. What a key costs counts as soon as it is known.
     fn detail(&mut self, details: &[Detail]) -> Result<(), Wrong> {
-        let known = "select seq, impact is null, incident from violations \
+        // A key that comes back in the same stretch costs once.
+        let known = "select seq, not exists (select 1 from violations other where other.incident = violations.incident \
+                     and other.key_order = violations.key_order and other.impact is not null), incident from violations \
                      where rule = ?1 and key_order = ?2 and state in ('pending', 'finding')";
         let keep =
             "update violations set evidence = ?2, impact = coalesce(impact, ?3) where seq = ?1";

@@ -479,12 +479,13 @@ impl Naive<'_> {
             .flatten()
             .map(|row| link.columns.iter().map(|&at| row[at]).collect())
             .collect();
-        now.iter().filter_map(move |other| {
+        let parents = now.iter().filter(|other| other.table == link.parent);
+        parents.filter_map(move |other| {
             let row = other.after.as_ref().filter(|_| other.before.is_some())?;
             let holds: Row = link.to.iter().map(|&at| row[at]).collect();
             let name = (other.table, name_of(other.table, row));
-            let fits = other.table == link.parent && Some(&name) != own.as_ref();
-            (fits && !holds.contains(&None) && values.contains(&holds)).then_some(name)
+            (Some(&name) != own.as_ref() && !holds.contains(&None) && values.contains(&holds))
+                .then_some(name)
         })
     }
 }

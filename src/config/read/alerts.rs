@@ -73,6 +73,10 @@ impl Keys<'_> {
     fn sinks(&mut self, node: &Node) -> Vec<Sink> {
         let Kind::Sequence(items) = &node.kind else {
             let _: Option<()> = self.unfit(node, "a list", &format!("write `{EXAMPLE}`"));
+            // What stands there instead may be a URL that holds a secret.
+            if let Some(problem) = self.reader.out.last_mut() {
+                problem.message = "a list is expected here".to_owned();
+            }
             return Vec::new();
         };
         if items.len() > SINKS_MAX {
