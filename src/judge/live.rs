@@ -14,12 +14,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value};
 
 use super::engine::Engine;
 use super::lifted::{Span, Standing, Stood, Summaries, Tuning};
 use super::named::commit_column;
-use super::{Detail, Judge, JudgeError, Limits, Options, guard};
+use super::{Detail, Judge, JudgeError, Limits, guard};
 use crate::change::{Commit, Transaction};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Compiled, Plan};
@@ -125,6 +126,8 @@ pub struct Live {
     /// How long rules of the whole rest at least, and so many times what a judgement took.
     rest: (Duration, u32),
     tuning: Tuning,
+    /// The types of plain numerics that the plans were made for.
+    scales: Vec<ArrowType>,
 }
 
 impl Live {
@@ -165,7 +168,9 @@ impl Live {
             judged: None,
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
+            scales: Vec::new(),
         };
+        live.scales = live.scales();
         live.judge.prepare(rules, &live.at_the_head())?;
         live.plan(false);
         if history_first > 0 {
@@ -269,6 +274,12 @@ impl Live {
 
     /// Judges the rules that are judged at every commit.
     fn standing(&mut self, head: Commit, turns: &mut [Turn]) {
+        let scales = self.scales();
+        if scales != self.scales {
+            // Plans know the types of columns, and plain numerics have others now.
+            self.scales = scales;
+            self.plan(true);
+        }
         let first = self.history().first;
         let history = Arc::clone(&self.judge.history);
         let resting = self.engine.take().expect("an engine rests between batches");
@@ -433,27 +444,6 @@ impl Live {
         });
     }
 
-    /// How the rules are judged at the head.
-    fn at_the_head(&self) -> Options {
-        Options {
-            position: self.history().head(),
-            now_us: None,
-            sample: None,
-        }
-    }
-
-    /// What was deleted before the history begins is not known: rules that ask for it are given up.
-    fn forget_the_deleted(&mut self) {
-        let first = self.history().first;
-        for followed in &mut self.rules {
-            if followed.rule.check == Check::NoResurrection {
-                followed.give_up(&format!(
-                    "what was deleted before #{first} is not kept in memory; `firstbad bisect STORE` judges it"
-                ));
-            }
-        }
-    }
-
     /// Cuts the history down to what is alive, when enough has ended. What was judged last must have been looked at: attributes of
     /// commits before the head are gone afterwards.
     pub fn cut(&mut self) {
@@ -541,12 +531,15 @@ impl Followed {
         let told = std::mem::replace(&mut self.until, head);
         let mut gone = std::mem::take(&mut self.remembered);
         for span in spans {
+            // A plan that is made anew finds again what was told.
+            if span.healed.is_some_and(|healed| healed <= told) {
+                continue;
+            }
             gone.remove(&span.order);
             let onset = span.onset.max(first);
             // It was bad where the history begins, which is not where the rule was judged last.
             let after = (onset == first && told < first).then_some(told);
             if writes {
-                // A plan that is made anew finds again what was told.
                 if onset > told {
                     turn.began.push(Onset::new(&span, onset, None));
                 }

@@ -76,9 +76,6 @@ struct Past {
     head: Commit,
 }
 
-/// A table, and a row of it before and after a write.
-type Written<'a> = (usize, Option<&'a [i64]>, Option<&'a [i64]>);
-
 impl Past {
     fn commit(&mut self, writes: &[Put<'_>]) -> Commit {
         self.head += 1;

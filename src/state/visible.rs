@@ -2,13 +2,30 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use datafusion::arrow::datatypes::DataType as ArrowType;
+
 use super::versions::TableVersions;
 use crate::change::{Cell, Commit};
+use crate::schema::DataType;
 
 impl TableVersions {
     /// The cell of a column in a row version.
     pub fn cell(&self, column: usize, row: u32) -> Cell {
         self.columns[column].cell(row)
+    }
+
+    /// How many digits behind the point the columns have whose type declares none: more, once a value came that has more. Their type for the
+    /// engine changes with it.
+    pub fn scales(&self) -> impl Iterator<Item = ArrowType> + '_ {
+        let plain = |at: &usize| {
+            let data_type = &self.table.columns[*at].data_type;
+            *data_type
+                == DataType::Numeric {
+                    precision_scale: None,
+                }
+        };
+        let columns = (0..self.columns.len()).filter(plain);
+        columns.map(|at| self.columns[at].arrow_type())
     }
 
     /// Whether a row version is part of the state at a position.

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use datafusion::arrow::datatypes::DataType as ArrowType;
+
 use super::{Live, Turn};
-use crate::judge::Prepared;
+use crate::judge::{Options, Prepared};
 use crate::plan::Plan;
-use crate::rule::Rule;
+use crate::rule::{Check, Rule};
 
 /// The most keys of a rule that are looked at closely at once.
 const DETAILS_MAX: usize = 10_000;
@@ -36,6 +38,33 @@ impl Live {
             Plan::Metric { sql, .. } => Some(sql),
             Plan::Shape { .. } | Plan::Refused(_) => None,
         }
+    }
+
+    /// How the rules are judged at the head.
+    pub(super) fn at_the_head(&self) -> Options {
+        Options {
+            position: self.history().head(),
+            now_us: None,
+            sample: None,
+        }
+    }
+
+    /// What was deleted before the history begins is not known: rules that ask for it are given up.
+    pub(super) fn forget_the_deleted(&mut self) {
+        let first = self.history().first;
+        for followed in &mut self.rules {
+            if followed.rule.check == Check::NoResurrection {
+                followed.give_up(&format!(
+                    "what was deleted before #{first} is not kept in memory; `firstbad bisect STORE` judges it"
+                ));
+            }
+        }
+    }
+
+    /// The types of the columns that have no scale of their own.
+    pub(super) fn scales(&self) -> Vec<ArrowType> {
+        let tables = self.history().tables.iter();
+        tables.flat_map(|table| table.scales()).collect()
     }
 
     pub(super) fn prepared(&self, rule: &Rule) -> Result<Prepared, String> {
