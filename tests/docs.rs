@@ -294,7 +294,8 @@ fn pages_name_only_commands_that_exist() {
                         "check" | "bisect" | "sql" | "diff" => true,
                         "record" | "snapshot" | "verify" | "status" => true,
                         "watch" | "doctor" | "audit" | "gate" | "repair" => true,
-                        "incident" => ["list", "show", "spread", "export", "ack", "mute", "close"].contains(&verb),
+                        "incident" => ["list", "show", "spread", "export", "ack", "mute", "close"]
+                            .contains(&verb),
                         "quarantine" => ["plan", "apply", "release"].contains(&verb),
                         "alert" => ["list", "test", "send"].contains(&verb),
                         "rules" => ["lint", "test", "explain", "list"].contains(&verb),

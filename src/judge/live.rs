@@ -205,6 +205,8 @@ impl Live {
         let followed = &mut self.rules[rule];
         followed.open.extend(keys);
         followed.remembered = followed.open.keys().cloned().collect();
+        // That run may have ended before it looked closely.
+        followed.vague = followed.open.keys().cloned().collect();
     }
 
     /// Applies the next transaction.

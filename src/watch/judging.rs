@@ -374,6 +374,12 @@ impl Judging {
         }
     }
 
+    /// Judges everything that was applied, for the last time: nothing waits for another.
+    pub(super) fn judge_the_rest(&mut self) {
+        self.live.hurry();
+        self.judge();
+    }
+
     /// Rules that are judged from time to time since this was asked last.
     pub(super) fn slowed(&mut self) -> Vec<String> {
         std::mem::take(&mut self.slowed)

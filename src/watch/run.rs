@@ -452,7 +452,7 @@ impl Watch<'_> {
         }
         let _ = closing.join();
         result?;
-        self.judging.judge();
+        self.judging.judge_the_rest();
         let notices = self.judging.sealed(self.sealed)?;
         self.print_all(&notices, tell)?;
         let end = self

@@ -26,6 +26,7 @@ mod rng;
 mod scripts;
 mod snapshots;
 mod stand;
+mod story;
 mod watcher;
 mod wire;
 #[path = "../support/writes.rs"]

@@ -78,6 +78,13 @@ impl Live {
         Ok(prepared.remove(0))
     }
 
+    /// Lets nothing wait that would be found out later.
+    pub fn hurry(&mut self) {
+        for followed in &mut self.rules {
+            followed.looked = Instant::now();
+        }
+    }
+
     /// Finds out what is wrong with the keys that began to be bad: as often as rules of the whole are judged.
     pub(super) fn look_closely(&mut self, at: usize, turn: &mut Turn) {
         let options = self.at_the_head();

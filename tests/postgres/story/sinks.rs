@@ -70,14 +70,24 @@ impl Sinks {
         let mut all = all.lock().expect("nobody panics with it");
         while all.len() < 5 || all.values().any(|got| got.len() < messages) {
             let left = LONGEST.saturating_sub(begun.elapsed());
-            assert!(!left.is_zero(), "{messages} messages for everybody: {all:#?}");
-            all = news.wait_timeout(all, left).expect("nobody panics with it").0;
+            assert!(
+                !left.is_zero(),
+                "{messages} messages for everybody: {all:#?}"
+            );
+            all = news
+                .wait_timeout(all, left)
+                .expect("nobody panics with it")
+                .0;
         }
     }
 
     /// What arrived, by sink.
     pub(super) fn arrived(&self) -> Arrived {
-        self.arrived.0.lock().expect("nobody panics with it").clone()
+        self.arrived
+            .0
+            .lock()
+            .expect("nobody panics with it")
+            .clone()
     }
 }
 
@@ -86,7 +96,8 @@ fn header(message: &str, name: &str) -> String {
     let mut lines = message.lines().take_while(|line| !line.is_empty());
     let found = lines.find_map(|line| {
         let (key, value) = line.split_once(':')?;
-        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        key.eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
     });
     found.unwrap_or_default()
 }
@@ -106,7 +117,10 @@ fn request(stream: TcpStream) -> std::io::Result<(String, String)> {
     let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     reader.get_mut().write_all(answer)?;
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    Ok((path, head.replace("\r\n", "\n") + &String::from_utf8_lossy(&body)))
+    Ok((
+        path,
+        head.replace("\r\n", "\n") + &String::from_utf8_lossy(&body),
+    ))
 }
 
 /// Takes one mail.
