@@ -54,7 +54,9 @@ fn incidents(place: &Place) -> Vec<Value> {
         "incident", "list", "--store", "s", "--all", "--format", "json",
     ];
     let document = place.run(&list).exits(0).json();
-    document["incidents"].as_array().expect("incidents").clone()
+    let mut incidents = document["incidents"].as_array().expect("incidents").clone();
+    incidents.sort_by_key(|one| one["id"].to_string());
+    incidents
 }
 
 fn of<'a>(incidents: &'a [Value], rule: &str) -> Vec<&'a Value> {
