@@ -126,7 +126,7 @@ fn request(stream: TcpStream) -> std::io::Result<(String, String)> {
 /// Takes one mail.
 fn mail(stream: TcpStream) -> std::io::Result<(String, String)> {
     let mut reader = BufReader::new(stream);
-    let mut say = |reader: &mut BufReader<TcpStream>, text: &str| {
+    let say = |reader: &mut BufReader<TcpStream>, text: &str| {
         reader.get_mut().write_all(format!("{text}\r\n").as_bytes())
     };
     say(&mut reader, "220 mail.example.com ESMTP")?;
@@ -139,7 +139,6 @@ fn mail(stream: TcpStream) -> std::io::Result<(String, String)> {
         let line = line.trim_end_matches(['\r', '\n']);
         match (in_data, line.to_ascii_uppercase().as_str()) {
             (true, ".") => {
-                in_data = false;
                 say(&mut reader, "250 kept")?;
                 return Ok(("mail".to_owned(), message));
             }
