@@ -303,7 +303,9 @@ impl Live {
                 unreachable!("looked at above")
             };
             let task = advance(standing, compiled, Arc::clone(&engine), head);
-            let limits = if followed.fresh { &limits } else { &in_time };
+            // Writes that are not judged now never are: they are not judged from time to time instead.
+            let patient = followed.fresh || followed.rule.check.judges_writes();
+            let limits = if patient { &limits } else { &in_time };
             running.push((at, guard::guarded(limits, task)));
         }
         let done = self.judge.runtime().block_on(async {

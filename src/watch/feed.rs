@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
@@ -149,7 +149,7 @@ pub(super) struct Feed {
     /// How far everything is on the disk.
     pub(super) durable: Arc<Durable>,
     /// Who is told.
-    pub(super) to: SyncSender<Input>,
+    pub(super) to: Sender<Input>,
 }
 
 impl Feed {

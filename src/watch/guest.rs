@@ -1,7 +1,7 @@
 //! Looking after the slot and the tables, from time to time: what the server keeps for us, and what the stream does not tell.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::feed::{Durable, Input};
@@ -46,7 +46,7 @@ pub(super) struct Guest {
     /// Told when to end.
     pub(super) durable: Arc<Durable>,
     /// Who is told.
-    pub(super) to: SyncSender<Input>,
+    pub(super) to: Sender<Input>,
 }
 
 impl Guest {

@@ -28,7 +28,7 @@ pub mod snapshots;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::change::Commit;
@@ -50,9 +50,6 @@ pub use feed::FeedError;
 pub(crate) use needs::{Needs, RuleReads, needs};
 pub use recorder::RecordError;
 pub use setup::{confirmed, generated, recorded_from};
-
-/// So many inputs may wait for the watcher.
-const WAITING: usize = 64;
 
 /// What is watched and how.
 #[derive(Clone)]
@@ -184,7 +181,7 @@ pub struct Outside {
 
 /// Stops a watch from another thread.
 #[derive(Clone)]
-pub struct Stopper(SyncSender<Input>);
+pub struct Stopper(Sender<Input>);
 
 impl Stopper {
     /// Asks the watch to end: what was received is recorded and judged before.
@@ -254,7 +251,8 @@ fn once(
         last_good,
         Arc::clone(&seen.metrics),
     )?;
-    let (to, inputs) = sync_channel(WAITING);
+    // Without a bound: who waits for room here could be waited for. What takes memory has its room from the feed.
+    let (to, inputs) = channel();
     ready(Stopper(to.clone()));
     let policy = Policy {
         sealing: settings.sealing,

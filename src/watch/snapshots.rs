@@ -7,14 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::feed::Input;
 use super::judging::Judging;
 use super::needs::{fits, needs};
 use super::recorder::Committed;
-use super::{Outside, Settings, Stopper, Told, WAITING, WatchError, setup};
+use super::{Outside, Settings, Stopper, Told, WatchError, setup};
 use crate::change::{Commit, TransactionMeta};
 use crate::gate::{self, UpTo};
 use crate::incident::Incidents;
@@ -50,7 +50,7 @@ pub fn watch(
     tell(Told::Note(BLIND));
     let mut begun = Instant::now();
     let (mut rounds, is_new) = Rounds::begin(settings, seen, runtime, progress, tell)?;
-    let (to, inputs) = sync_channel(WAITING);
+    let (to, inputs) = channel();
     ready(Stopper(to.clone()));
     if is_new && settings.until_now {
         return Ok(());
@@ -106,7 +106,7 @@ fn until_stopped<T: Send>(
     runtime: &tokio::runtime::Runtime,
     work: impl Future<Output = T> + Send,
     inputs: &Receiver<Input>,
-    to: &SyncSender<Input>,
+    to: &Sender<Input>,
 ) -> Option<T> {
     let stop = tokio::sync::Notify::new();
     std::thread::scope(|scope| {
