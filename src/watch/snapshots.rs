@@ -118,7 +118,7 @@ fn until_stopped<T: Send>(
                 }
             });
             // Wakes who waits below.
-            let _ = to.try_send(Input::Idle(Lsn(0), 0));
+            let _ = to.send(Input::Idle(Lsn(0), 0));
             done
         });
         while !working.is_finished() {
