@@ -14,11 +14,12 @@ test: postgres
 postgres:
 	@tests/support/postgres.sh
 
-# Format, clippy, docs and licences; warnings are errors.
+# Format, clippy, docs and licences; warnings are errors. `--examples` (there are none) makes cargo choose the dependencies' features as for
+# `--all-targets`, so that clippy and doc share what they compile of them.
 lint: deny
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --lib --bins --examples
 
 # Licences and duplicate sources of dependencies (deny.toml). The tool is installed below target/ when it is missing.
 deny: $(TOOLS)/bin/cargo-deny
