@@ -19,7 +19,7 @@ postgres:
 lint: deny
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --lib --bins --examples
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --lib --examples
 
 # Licences and duplicate sources of dependencies (deny.toml). The tool is installed below target/ when it is missing.
 deny: $(TOOLS)/bin/cargo-deny

@@ -20,6 +20,10 @@ use crate::postgres::Backoff;
 /// Who holds this file tells of the store's incidents; the system gives it back when the process ends, however it ends.
 const LOCK: &str = "firstbad.alerts.lock";
 
+/// So long the lock is waited for by who tells what waits and ends: who held it may be about to end, and a program that is just being
+/// started holds everything that its parent had open for an instant.
+const LOCK_WAIT: Duration = Duration::from_millis(250);
+
 /// The time, in microseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// Is told, in words, what people should know of the sinks.
@@ -219,6 +223,10 @@ pub fn send_waiting(
     let shared = Arc::new(Shared::new(directory, options.clone(), tell)?);
     if shared.is_new {
         return Ok(None);
+    }
+    let begun = Instant::now();
+    while !shared.is_ours() && begun.elapsed() < LOCK_WAIT {
+        shared.wait(Duration::from_millis(5));
     }
     let mut rounds = Vec::new();
     for sink in sinks {

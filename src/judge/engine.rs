@@ -1,7 +1,7 @@
 //! DataFusion, set up for judging: only reading, exact decimals, the timeline's clock, limits on time and memory.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -15,7 +15,9 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{
+    SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
+};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -61,6 +63,8 @@ fn default_memory_limit() -> u64 {
 #[derive(Debug)]
 pub(super) struct Engine {
     state: Arc<SessionState>,
+    /// What running a plan needs: made once, since it copies the names of all functions.
+    task: Arc<OnceLock<Arc<TaskContext>>>,
     positions: Arc<Positions>,
     /// Whether `now()` has a meaning.
     has_now: bool,
@@ -221,6 +225,7 @@ impl Workshop {
             .expect("rewrites can be registered in a new state");
         Engine {
             state: Arc::new(state),
+            task: Arc::default(),
             positions,
             has_now: now_us.is_some(),
         }
@@ -299,6 +304,7 @@ impl Engine {
         let state = state.with_catalog_list(positions.catalogs()).build();
         Engine {
             state: Arc::new(state),
+            task: Arc::default(),
             positions,
             has_now: self.has_now,
         }
@@ -308,6 +314,7 @@ impl Engine {
     pub(super) fn moved(&self, history: &Arc<History>, position: Commit) -> Engine {
         Engine {
             state: Arc::clone(&self.state),
+            task: Arc::clone(&self.task),
             positions: self.positions.over(history, position),
             has_now: self.has_now,
         }
@@ -379,8 +386,8 @@ impl Engine {
     }
 
     /// What running a plan needs.
-    pub(super) fn task(&self) -> Arc<datafusion::execution::TaskContext> {
-        self.state.task_ctx()
+    pub(super) fn task(&self) -> Arc<TaskContext> {
+        Arc::clone(self.task.get_or_init(|| self.state.task_ctx()))
     }
 
     /// The columns of a planned query's answer.

@@ -1,11 +1,14 @@
 //! Limits around a query: time, memory, panics.
 
+mod queue;
+
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
 use super::{JudgeError, Limits};
+pub(super) use queue::{Job, guarded_all};
 
 /// How often a running query is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -27,7 +30,7 @@ pub(super) async fn guarded<T: Send + 'static>(
             done = &mut task => {
                 return match done {
                     Ok(answer) => answer,
-                    Err(_) => Err(JudgeError::Engine("the engine gave up (a panic inside it)".into())),
+                    Err(_) => Err(panicked()),
                 };
             }
             _ = look.tick() => {
@@ -77,7 +80,7 @@ where
     }
     match task.await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(JudgeError::Engine("the engine gave up (a panic inside it)".into()).into()),
+        Err(_) => Err(panicked().into()),
     }
 }
 
@@ -106,6 +109,10 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+fn panicked() -> JudgeError {
+    JudgeError::Engine("the engine gave up (a panic inside it)".into())
 }
 
 /// Gives a task up and waits a while for it to let go of its memory, so that the next rule does not pay for it.

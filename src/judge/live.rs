@@ -11,6 +11,7 @@ mod facts;
 mod whole;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,10 @@ use datafusion::arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value};
 
 use super::engine::Engine;
+use super::guard::{self, Job};
 use super::lifted::{Span, Standing, Stood, Summaries, Tuning};
 use super::named::commit_column;
-use super::{Detail, Judge, JudgeError, Limits, guard};
+use super::{Detail, Judge, JudgeError, Limits};
 use crate::change::{Commit, Transaction};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Compiled, Plan};
@@ -38,8 +40,9 @@ const ENDED_MAX: usize = 1_000_000;
 const BATCH_MAX: Duration = Duration::from_secs(2);
 /// Why a rule is not judged that cannot be judged at every commit.
 const NOT_SELDOM: &str = "it judges writes and cannot be judged at every commit, and from time to time would miss some; `firstbad bisect STORE` judges it";
-/// A rule that failed is tried again after so long.
-const AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// A rule that failed is tried again after so long, each time after twice as long, at most after [`AGAIN_MAX`].
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+const AGAIN_MAX: Duration = Duration::from_secs(600);
 
 /// One rule's key that began to be bad.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +105,8 @@ struct Followed {
     lost: Option<String>,
     /// Whether its plan has judged nothing yet: then all that is there is judged, which may take longer than a batch.
     fresh: bool,
+    /// How many times it failed since it was judged last.
+    failures: u32,
     /// Whether it was given up at every commit, and nobody was told so yet.
     slowed: bool,
     /// Up to where it was judged.
@@ -126,6 +131,8 @@ pub struct Live {
     /// How long rules of the whole rest at least, and so many times what a judgement took.
     rest: (Duration, u32),
     tuning: Tuning,
+    /// How many rules are judged at a time.
+    lanes: usize,
     /// The types of plain numerics that the plans were made for.
     scales: Vec<ArrowType>,
 }
@@ -153,6 +160,7 @@ impl Live {
             },
             lost: None,
             fresh: true,
+            failures: 0,
             slowed: false,
             until: history_first,
             open: HashMap::new(),
@@ -168,6 +176,7 @@ impl Live {
             judged: None,
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
+            lanes: std::thread::available_parallelism().map_or(1, NonZero::get),
             scales: Vec::new(),
         };
         live.scales = live.scales();
@@ -289,11 +298,11 @@ impl Live {
         let limits = self.judge.limits.clone();
         let mut in_time = limits.clone();
         in_time.rule_timeout = limits.rule_timeout.min(BATCH_MAX);
-        let mut running = Vec::new();
+        let (mut places, mut jobs) = (Vec::new(), Vec::new());
         for (at, followed) in self.rules.iter_mut().enumerate() {
             let asleep = Road::Unknown {
                 reason: "a judgement was cut off".into(),
-                again: Instant::now() + AGAIN_AFTER,
+                again: Instant::now() + AGAIN_MAX,
             };
             if !matches!(followed.road, Road::Standing(..)) {
                 continue;
@@ -306,17 +315,18 @@ impl Live {
             // Writes that are not judged now never are: they are not judged from time to time instead.
             let patient = followed.fresh || followed.rule.check.judges_writes();
             let limits = if patient { &limits } else { &in_time };
-            running.push((at, guard::guarded(limits, task)));
+            places.push(at);
+            jobs.push(Job {
+                limits: limits.clone(),
+                work: Box::pin(task),
+            });
         }
-        let done = self.judge.runtime().block_on(async {
-            let (places, tasks): (Vec<usize>, Vec<_>) = running.into_iter().unzip();
-            let done = futures::future::join_all(tasks).await;
-            places.into_iter().zip(done).collect::<Vec<_>>()
-        });
+        let done = guard::guarded_all(jobs, self.lanes);
+        let done = self.judge.runtime().block_on(done);
         drop(engine);
         self.engine = Some(resting);
         drop(history);
-        for (at, result) in done {
+        for (at, result) in places.into_iter().zip(done) {
             let followed = &mut self.rules[at];
             match result {
                 Ok(Advanced::Judged(standing, compiled, spans, took)) => {
@@ -442,10 +452,10 @@ impl Live {
     fn set_out(&mut self, at: usize, rule: &Rule) {
         let road = self.road(rule, Summaries::OfWholeTables);
         self.rules[at].fresh = true;
-        self.rules[at].road = road.unwrap_or_else(|reason| Road::Unknown {
-            reason,
-            again: Instant::now() + AGAIN_AFTER,
-        });
+        match road {
+            Ok(road) => self.rules[at].road = road,
+            Err(reason) => self.rules[at].wait(reason),
+        }
     }
 
     /// Cuts the history down to what is alive, when enough has ended. What was judged last must have been looked at: attributes of
@@ -513,9 +523,11 @@ impl Followed {
 
     /// It could not be judged, and is tried again later.
     fn wait(&mut self, reason: String) {
+        let doubled = AGAIN_AFTER * 2u32.pow(self.failures.min(6));
+        self.failures += 1;
         self.road = Road::Unknown {
             reason,
-            again: Instant::now() + AGAIN_AFTER,
+            again: Instant::now() + doubled.min(AGAIN_MAX),
         };
     }
 
@@ -524,7 +536,7 @@ impl Followed {
         self.lost.get_or_insert_with(|| reason.to_owned());
         self.road = Road::Unknown {
             reason: reason.to_owned(),
-            again: Instant::now() + AGAIN_AFTER,
+            again: Instant::now() + AGAIN_MAX,
         };
     }
 
@@ -532,6 +544,7 @@ impl Followed {
     fn take(&mut self, spans: Vec<Span>, (first, head): (Commit, Commit), turn: &mut Turn) {
         let writes = self.rule.check.judges_writes();
         self.fresh = false;
+        self.failures = 0;
         let told = std::mem::replace(&mut self.until, head);
         let mut gone = std::mem::take(&mut self.remembered);
         for span in spans {

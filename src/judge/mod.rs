@@ -58,7 +58,7 @@ use collect::Keep;
 use engine::{Engine, Planned, Workshop};
 
 /// Why a rule could not be judged. None of these texts holds a row value (invariant 11).
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum JudgeError {
     /// The rule needs what the source does not have or know.
     #[error("{0}")]

@@ -1,7 +1,9 @@
 //! The net effect of commits on rows: the states before and after compared, not the steps between.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+use hashbrown::HashMap;
 
 use super::column::NO_ROW;
 use super::versions::{TableVersions, hash_row, same_identity};
@@ -59,16 +61,10 @@ impl TableVersions {
     ) {
         let (gone, come) = self.without_equal(gone, come);
         let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
-        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
-        for row in gone {
-            old.entry(hash(row)).or_default().push_back(row);
-        }
+        let mut old = Gone::new(gone, hash);
         for after in come {
-            let same_key = |before: &u32| same_identity(&self.columns, pairing, *before, after);
-            let before = old.get_mut(&hash(after)).and_then(|rows| {
-                let at = rows.iter().position(same_key)?;
-                rows.remove(at)
-            });
+            let same_key = |before: u32| same_identity(&self.columns, pairing, before, after);
+            let before = old.take(|| hash(after), same_key);
             // Documents may be written in two ways and mean the same.
             if before.is_some_and(|before| self.is_equal(before, after)) {
                 continue;
@@ -81,8 +77,6 @@ impl TableVersions {
                 rows_before,
             });
         }
-        let mut left: Vec<u32> = old.into_values().flatten().collect();
-        left.sort_unstable();
         let delete = |before| NetEffect {
             commit,
             op: Op::Delete,
@@ -90,7 +84,7 @@ impl TableVersions {
             after: NO_ROW,
             rows_before,
         };
-        effects.extend(left.into_iter().map(delete));
+        effects.extend(old.left().into_iter().map(delete));
     }
 
     /// Whether two row versions hold the same in all columns.
@@ -105,27 +99,67 @@ impl TableVersions {
         come: &[&(Commit, bool, u32)],
     ) -> (Vec<u32>, Vec<u32>) {
         let rows = |ends: &[&(Commit, bool, u32)]| ends.iter().map(|end| end.2).collect();
-        let (mut gone, mut come): (Vec<u32>, Vec<u32>) = (rows(gone), rows(come));
+        let (gone, mut come): (Vec<u32>, Vec<u32>) = (rows(gone), rows(come));
         if gone.is_empty() || come.is_empty() {
             return (gone, come);
         }
         let all: Vec<usize> = (0..self.columns.len()).collect();
         let hash = |row: u32| hash_row(&self.columns, &all, &self.hasher, row);
-        let mut old: HashMap<u64, VecDeque<u32>> = HashMap::new();
-        for &row in &gone {
-            old.entry(hash(row)).or_default().push_back(row);
-        }
-        let mut equal: HashSet<u32> = HashSet::new();
+        let mut old = Gone::new(gone, hash);
         come.retain(|&after| {
-            let Some(rows) = old.get_mut(&hash(after)) else {
-                return true;
-            };
-            let same = |before: &u32| self.is_equal(*before, after);
-            let found = rows.iter().position(same).and_then(|at| rows.remove(at));
-            equal.extend(found);
-            found.is_none()
+            let same = |before: u32| self.is_equal(before, after);
+            old.take(|| hash(after), same).is_none()
         });
-        gone.retain(|row| !equal.contains(row));
-        (gone, come)
+        (old.left(), come)
+    }
+}
+
+/// Rows that a commit ended, each to be taken once by one that it began; those that are alike in the order of their numbers.
+enum Gone {
+    /// Looked at one by one: most commits change few rows.
+    Few(Vec<u32>),
+    /// By their hashes.
+    Many(HashMap<u64, VecDeque<u32>>),
+}
+
+/// So many rows are looked at one by one.
+const FEW: usize = 8;
+
+impl Gone {
+    fn new(rows: Vec<u32>, hash: impl Fn(u32) -> u64) -> Self {
+        if rows.len() <= FEW {
+            return Gone::Few(rows);
+        }
+        let mut by_hash: HashMap<u64, VecDeque<u32>> = HashMap::new();
+        for row in rows {
+            by_hash.entry(hash(row)).or_default().push_back(row);
+        }
+        Gone::Many(by_hash)
+    }
+
+    /// The first that is the same; `hash` is asked where they are many.
+    fn take(&mut self, hash: impl FnOnce() -> u64, same: impl Fn(u32) -> bool) -> Option<u32> {
+        let same = |row: &u32| same(*row);
+        match self {
+            Gone::Few(rows) => {
+                let at = rows.iter().position(same)?;
+                Some(rows.remove(at))
+            }
+            Gone::Many(by_hash) => {
+                let rows = by_hash.get_mut(&hash())?;
+                let at = rows.iter().position(same)?;
+                rows.remove(at)
+            }
+        }
+    }
+
+    /// Those that nobody took, sorted.
+    fn left(self) -> Vec<u32> {
+        let mut left: Vec<u32> = match self {
+            Gone::Few(rows) => rows,
+            Gone::Many(by_hash) => by_hash.into_values().flatten().collect(),
+        };
+        left.sort_unstable();
+        left
     }
 }

@@ -39,7 +39,7 @@ pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order}
 pub use key::{Keys, sorted};
 pub use memory::Memory;
 pub use position::{Resolved, parse_lsn};
-pub use relation::{Relation, Rows};
+pub use relation::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, Relation, Rows};
 pub use stored::{Malformed, StoredRows};
 pub use tree::{BITS, LEVELS, Node, Print, heights, node, nodes, table_print};
 pub use versions::{Contradiction, TableVersions};

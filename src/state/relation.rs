@@ -30,6 +30,11 @@ pub enum Relation {
     Steps(Vec<usize>),
 }
 
+/// Where recorded relations (all but [`Relation::State`]) have the column `commit`.
+pub const COMMIT_OF_RECORDED: usize = 1;
+/// Where `firstbad.transactions` has it.
+pub const COMMIT_OF_TRANSACTIONS: usize = 0;
+
 /// The rows of a relation at a position, and which columns hold cells that are not known.
 #[derive(Clone, Debug)]
 pub struct Rows {
@@ -50,13 +55,37 @@ struct Write {
 
 /// Columns under construction.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(super) struct Builder<'a> {
+    /// The only columns that are wanted, by their places in the relation; None for all.
+    wanted: Option<&'a [usize]>,
+    /// The place of the next column.
+    next: usize,
+    /// The places of those that were built.
+    places: Vec<usize>,
     fields: Vec<Field>,
     arrays: Vec<ArrayRef>,
     unknown: Vec<usize>,
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
+    fn wanting(wanted: Option<&'a [usize]>) -> Self {
+        Builder {
+            wanted,
+            ..Builder::default()
+        }
+    }
+
+    /// Whether the next column is to be built.
+    fn wants_next(&mut self) -> bool {
+        let at = self.next;
+        self.next += 1;
+        let wanted = self.wanted.is_none_or(|wanted| wanted.contains(&at));
+        if wanted {
+            self.places.push(at);
+        }
+        wanted
+    }
+
     fn push(&mut self, name: impl Into<String>, array: ArrayRef, unknown: usize) {
         self.fields
             .push(Field::new(name.into(), array.data_type().clone(), true));
@@ -64,15 +93,24 @@ impl Builder {
         self.unknown.push(unknown);
     }
 
-    fn text<'a>(&mut self, name: &str, values: impl Iterator<Item = Option<&'a str>>) {
+    fn text<'b>(&mut self, name: &str, values: impl Iterator<Item = Option<&'b str>>) {
+        if !self.wants_next() {
+            return;
+        }
         self.push(name, Arc::new(values.collect::<StringArray>()), 0);
     }
 
     fn int(&mut self, name: &str, values: impl Iterator<Item = Option<i64>>) {
+        if !self.wants_next() {
+            return;
+        }
         self.push(name, Arc::new(values.collect::<Int64Array>()), 0);
     }
 
     fn time(&mut self, name: &str, values: impl Iterator<Item = Option<i64>>) {
+        if !self.wants_next() {
+            return;
+        }
         let array = values
             .collect::<TimestampMicrosecondArray>()
             .with_timezone("UTC");
@@ -88,6 +126,9 @@ impl Builder {
         rows: &[u32],
     ) {
         for &at in columns {
+            if !self.wants_next() {
+                continue;
+            }
             let column = &table.columns[at];
             let unknown = if column.has_unknown() {
                 rows.iter()
@@ -104,7 +145,21 @@ impl Builder {
         }
     }
 
-    pub(super) fn finish(self, row_count: usize) -> Rows {
+    /// The rows; their columns in the order in which they were wanted.
+    pub(super) fn finish(mut self, row_count: usize) -> Rows {
+        if let Some(wanted) = self.wanted {
+            let place = |column: &usize| self.places.iter().position(|have| have == column);
+            let order = wanted
+                .iter()
+                .map(|column| place(column).expect("only columns of the relation are wanted"));
+            let order: Vec<usize> = order.collect();
+            self.fields = order.iter().map(|&at| self.fields[at].clone()).collect();
+            self.arrays = order
+                .iter()
+                .map(|&at| Arc::clone(&self.arrays[at]))
+                .collect();
+            self.unknown = order.iter().map(|&at| self.unknown[at]).collect();
+        }
         let schema = Arc::new(ArrowSchema::new(self.fields));
         let options =
             datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(row_count));
@@ -135,24 +190,27 @@ impl History {
                 let all: Vec<usize> = (0..versions.columns.len()).collect();
                 versions.images(&all, &versions.visible(position))
             }
-            _ => self.recorded_rows(table, relation, &(0..=position)),
+            _ => self.recorded_rows(table, relation, None, &(0..=position)),
         }
     }
 
-    /// What a range of commits adds to a relation whose rows stay once they are there.
+    /// What a range of commits adds to a relation whose rows stay once they are there: all columns, or some of them by their places in
+    /// the relation, in this order.
     ///
     /// # Panics
-    /// For [`Relation::State`], whose rows come and go.
+    /// For [`Relation::State`], whose rows come and go; for columns that are not there.
     pub fn recorded_rows(
         &self,
         table: usize,
         relation: &Relation,
+        columns: Option<&[usize]>,
         range: &RangeInclusive<Commit>,
     ) -> Rows {
         let versions = &self.tables[table];
+        let builder = Builder::wanting(columns);
         match relation {
             Relation::State => panic!("rows of a state come and go"),
-            Relation::Changes => self.changes(versions, range),
+            Relation::Changes => self.changes(builder, versions, range),
             Relation::Writes(pairing) => {
                 let effects = versions.net_effects(pairing, range);
                 let write = |e: NetEffect| Write {
@@ -162,10 +220,11 @@ impl History {
                     after: e.after,
                     rows_before: e.rows_before,
                 };
-                self.writes(versions, pairing, effects.into_iter().map(write).collect())
+                let writes = effects.into_iter().map(write).collect();
+                self.writes(builder, versions, pairing, writes)
             }
             Relation::Steps(pairing) => {
-                self.writes(versions, pairing, steps(versions, pairing, range))
+                self.writes(builder, versions, pairing, steps(versions, pairing, range))
             }
         }
     }
@@ -218,13 +277,17 @@ impl History {
         Arc::new(ArrowSchema::new(fields))
     }
 
-    fn changes(&self, versions: &TableVersions, range: &RangeInclusive<Commit>) -> Rows {
+    fn changes(
+        &self,
+        mut builder: Builder<'_>,
+        versions: &TableVersions,
+        range: &RangeInclusive<Commit>,
+    ) -> Rows {
         let all: Vec<usize> = (0..versions.columns.len()).collect();
         let events = versions.recorded(range);
         let before: Vec<u32> = events.iter().map(|event| event.before).collect();
         let after: Vec<u32> = events.iter().map(|event| event.after).collect();
         let meta = |commit: Commit| self.meta(commit);
-        let mut builder = Builder::default();
         builder.text("op", events.iter().map(|event| Some(event.op().as_str())));
         builder.int(
             "commit",
@@ -248,7 +311,13 @@ impl History {
         builder.finish(events.len())
     }
 
-    fn writes(&self, versions: &TableVersions, pairing: &[usize], writes: Vec<Write>) -> Rows {
+    fn writes(
+        &self,
+        mut builder: Builder<'_>,
+        versions: &TableVersions,
+        pairing: &[usize],
+        writes: Vec<Write>,
+    ) -> Rows {
         let all: Vec<usize> = (0..versions.columns.len()).collect();
         let before: Vec<u32> = writes.iter().map(|write| write.before).collect();
         let after: Vec<u32> = writes.iter().map(|write| write.after).collect();
@@ -262,7 +331,6 @@ impl History {
                 }
             })
             .collect();
-        let mut builder = Builder::default();
         builder.text("op", writes.iter().map(|write| Some(write.op.as_str())));
         builder.int(
             "commit",

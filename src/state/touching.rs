@@ -1,7 +1,8 @@
 //! Which writes a reader of some columns can notice: an update of other columns is none to it.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
+
+use hashbrown::HashMap;
 
 use super::versions::TableVersions;
 use crate::change::{Commit, Op};

@@ -166,9 +166,9 @@ impl Feed {
             let error = match ended {
                 Ok(()) => PostgresError::closed(),
                 Err(FeedError::Postgres(error)) if error.is_transient() => error,
-                Err(error) => return self.tell(Input::Failed(error)).await,
+                Err(error) => return self.tell(Input::Failed(error)),
             };
-            self.tell(Input::Lost(error)).await;
+            self.tell(Input::Lost(error));
             if begun.elapsed() > Duration::from_secs(60) {
                 backoff.reset();
             }
@@ -180,11 +180,9 @@ impl Feed {
         }
     }
 
-    /// Hands something over, without blocking the thread.
-    async fn tell(&self, input: Input) {
-        let to = self.to.clone();
-        // Nobody listens any more when the watcher ends.
-        let _ = tokio::task::spawn_blocking(move || to.send(input)).await;
+    /// Hands something over; nobody listens any more when the watcher ends.
+    fn tell(&self, input: Input) {
+        let _ = self.to.send(input);
     }
 
     async fn connected(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
@@ -200,7 +198,7 @@ impl Feed {
         let stream = replication
             .start(&self.slot, &[&self.publication], from)
             .await?;
-        self.tell(Input::Connected { in_bulk: false }).await;
+        self.tell(Input::Connected { in_bulk: false });
         self.follow(stream, room).await
     }
 
@@ -244,7 +242,7 @@ impl Feed {
             }
             if !told {
                 told = true;
-                self.tell(Input::Connected { in_bulk: true }).await;
+                self.tell(Input::Connected { in_bulk: true });
             }
             let mut assembler = self.assembler();
             let mut waiting = Waiting::default();
@@ -284,7 +282,7 @@ impl Feed {
         }
         let (list, bytes) = waiting.give();
         let permit = room_for(room, bytes).await;
-        self.tell(Input::Transactions(list, Room(permit))).await;
+        self.tell(Input::Transactions(list, Room(permit)));
     }
 
     /// Follows the stream until it ends.
@@ -331,7 +329,7 @@ impl Feed {
                         Some(Fed::Mark(_)) => {
                             self.hand_over_streaming(&mut waiting, room, &mut stream)
                                 .await?;
-                            self.tell(Input::Mark).await;
+                            self.tell(Input::Mark);
                         }
                         fed => waiting.take(fed, &mut last),
                     }
@@ -349,7 +347,7 @@ impl Feed {
                     if !assembler.is_open() {
                         self.hand_over_streaming(&mut waiting, room, &mut stream)
                             .await?;
-                        self.tell(Input::Idle(end, time)).await;
+                        self.tell(Input::Idle(end, time));
                     }
                 }
                 Event::Ended => return Ok(()),

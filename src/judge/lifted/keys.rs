@@ -1,9 +1,8 @@
 //! Keys as small numbers: equal keys of all scans of a rule have one number, so that pairs and indexes are arrays of integers.
 
-use std::collections::HashMap;
-
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType as ArrowType, Int64Type};
+use hashbrown::HashMap;
 
 use crate::judge::JudgeError;
 use crate::judge::collect::{Encoder, KeyBytes};

@@ -1,7 +1,8 @@
 //! Which keys have to be judged at which commits, and which row versions each of these judgements needs.
 
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
+
+use hashbrown::HashSet;
 
 use super::keys::{Chains, Dictionary};
 use super::source::{Source, Turn};
@@ -112,7 +113,7 @@ impl Scans {
         self.number(history, &turns)?;
         let changes = self.all.iter().zip(&turns).map(|(scan, turn)| {
             let (ended, begun): (HashSet<u32>, HashSet<u32>) = turn.alike.iter().copied().unzip();
-            let born = turn.born.iter().filter(|version| !begun.contains(version));
+            let born = turn.born.iter().filter(|version| !begun.contains(*version));
             let born = born.map(|&version| {
                 let (born, _) = scan.source.lifetime(history, version);
                 pair(scan.own.number_of(version), born)

@@ -11,7 +11,7 @@ use crate::change::Commit;
 use crate::judge::JudgeError;
 use crate::judge::catalog::Named;
 use crate::judge::engine::Engine;
-use crate::state::{History, Relation};
+use crate::state::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, History, Relation};
 
 /// What a batch of commits does to the rows of one scan.
 #[derive(Debug, Default)]
@@ -74,9 +74,9 @@ impl Source {
                 }
             }
             Origin::Grown(named, grown) => {
-                let batch = grown_rows(history, named, &self.columns, range)?;
+                let (batch, born) = grown_rows(history, named, &self.columns, range)?;
                 Ok(Turn {
-                    born: grown.add_recorded(&batch, &self.columns)?,
+                    born: grown.add(batch, &born)?,
                     ..Turn::default()
                 })
             }
@@ -131,21 +131,40 @@ fn not_known(column: &str) -> JudgeError {
     JudgeError::Unknown(format!("`{column}` is not known in some rows"))
 }
 
-/// What a range of commits adds to a relation that only grows.
+/// What a range of commits adds to some columns of a relation that only grows, and the commit of each row.
 fn grown_rows(
     history: &History,
     named: &Named,
     columns: &[usize],
     range: &RangeInclusive<Commit>,
-) -> Result<RecordBatch, JudgeError> {
-    let Named::Table(table, relation) = named else {
-        return Ok(history.transactions_rows(range));
+) -> Result<(RecordBatch, Vec<Commit>), JudgeError> {
+    let with = |commit_at: usize| {
+        columns
+            .iter()
+            .copied()
+            .chain([commit_at])
+            .collect::<Vec<_>>()
     };
-    let rows = history.recorded_rows(*table, relation, range);
-    match columns.iter().find(|&&at| rows.unknown[at] > 0) {
-        None => Ok(rows.batch),
-        Some(&at) => Err(not_known(rows.batch.schema().field(at).name())),
-    }
+    let batch = match named {
+        Named::Table(table, relation) => {
+            let wanted = with(COMMIT_OF_RECORDED);
+            let rows = history.recorded_rows(*table, relation, Some(&wanted), range);
+            if let Some(at) = rows.unknown.iter().position(|&unknown| unknown > 0) {
+                return Err(not_known(rows.batch.schema().field(at).name()));
+            }
+            rows.batch
+        }
+        Named::Transactions => {
+            let rows = history.transactions_rows(range);
+            rows.project(&with(COMMIT_OF_TRANSACTIONS))
+                .map_err(JudgeError::engine)?
+        }
+    };
+    let commits = batch.column(columns.len()).as_primitive::<Int64Type>();
+    let commit = |commit: Option<i64>| Commit::try_from(commit.unwrap_or(0)).unwrap_or(0);
+    let born = commits.iter().map(commit).collect();
+    let own: Vec<usize> = (0..columns.len()).collect();
+    Ok((batch.project(&own).map_err(JudgeError::engine)?, born))
 }
 
 /// Row versions that are not part of the history itself, in batches of falling size.
@@ -159,22 +178,6 @@ pub(super) struct Grown {
 }
 
 impl Grown {
-    /// Adds rows that appear with the commit in their column `commit` and stay.
-    fn add_recorded(
-        &mut self,
-        batch: &RecordBatch,
-        columns: &[usize],
-    ) -> Result<Vec<u32>, JudgeError> {
-        let commits = batch
-            .column_by_name("commit")
-            .expect("relations that grow have a column `commit`")
-            .as_primitive::<Int64Type>();
-        let commit = |commit: Option<i64>| Commit::try_from(commit.unwrap_or(0)).unwrap_or(0);
-        let born: Vec<Commit> = commits.iter().map(commit).collect();
-        let batch = batch.project(columns).map_err(JudgeError::engine)?;
-        self.add(batch, &born)
-    }
-
     /// Adds versions that are alive; their numbers.
     pub(super) fn add(
         &mut self,

@@ -1,10 +1,9 @@
 //! From rows of a lifted query to the intervals in which each key violates the rule.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use crate::change::Commit;
