@@ -105,6 +105,7 @@ impl Case {
         let tables = Tuning {
             hot_rows: 0,
             hot_factor: 0,
+            hot_share: 0,
             ..small.clone()
         };
         vec![

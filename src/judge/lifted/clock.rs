@@ -257,7 +257,7 @@ impl Feed<'_> {
         );
         changed.sort_unstable();
         let history = &self.engine.view().history;
-        if scans.cost(history, &changed).0 > ROWS_MAX {
+        if scans.cost(history, &changed) > ROWS_MAX {
             return Err(self.too_many());
         }
         Ok(changed)

@@ -42,10 +42,13 @@ pub(super) use standing::{Standing, Stood};
 pub struct Tuning {
     /// How many rows are emitted for one run of the plan, over the scans that the key reaches.
     pub chunk_rows: usize,
-    /// How many rows may be emitted for one batch, whatever the number of versions.
+    /// How many rows may be emitted beside those that [`Tuning::hot_factor`] allows, over all batches.
     pub hot_rows: usize,
-    /// How many times a version may be emitted on average. Beyond both limits aggregates over groups are kept as tables.
+    /// How many rows may be emitted for each version that is new.
     pub hot_factor: usize,
+    /// How many times there were as many versions before rows beside those are too many as well. Then aggregates over groups are kept as
+    /// tables: making them costs no more than was spent without them.
+    pub hot_share: usize,
     /// What is done wrong on purpose.
     #[doc(hidden)]
     pub mistake: Option<Mistake>,
@@ -57,6 +60,7 @@ impl Default for Tuning {
             chunk_rows: 1 << 20,
             hot_rows: 1 << 18,
             hot_factor: 16,
+            hot_share: 1,
             mistake: None,
         }
     }

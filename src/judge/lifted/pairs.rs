@@ -40,6 +40,8 @@ struct Scan {
     key: Vec<usize>,
     /// By key: the anchor, or the value that ties it to its source.
     own: Chains,
+    /// How many versions came so far.
+    met: usize,
     tie: Option<Tie>,
 }
 
@@ -83,6 +85,7 @@ impl Scans {
                 source,
                 key,
                 own: Chains::default(),
+                met: 0,
                 tie,
             }
         };
@@ -154,6 +157,7 @@ impl Scans {
                     tie.values.number(&columns, born.len())?
                 }
             };
+            scan.met += born.len();
             for (&version, number) in born.iter().zip(numbers) {
                 scan.own.add(version, number);
             }
@@ -199,20 +203,25 @@ impl Scans {
         anchors
     }
 
-    /// How many rows of directly reached scans judging all pairs emits, and how many versions its keys have.
-    pub(super) fn cost(&self, history: &History, pairs: &[Pair]) -> (usize, usize) {
-        let (mut rows, mut versions) = (0, 0);
+    /// How many rows of directly reached scans judging all pairs emits.
+    pub(super) fn cost(&self, history: &History, pairs: &[Pair]) -> usize {
+        let mut rows = 0;
         for run in pairs.chunk_by(|&a, &b| key_of(a) == key_of(b)) {
             for scan in self.all.iter().filter(|scan| scan.tie.is_none()) {
                 for version in scan.own.of(key_of(run[0])) {
                     let (born, died) = scan.source.lifetime(history, version);
                     let before = |commit| run.partition_point(|&pair| commit_of(pair) < commit);
                     rows += before(died) - before(born);
-                    versions += 1;
                 }
             }
         }
-        (rows, versions)
+        rows
+    }
+
+    /// How many versions directly reached scans have had so far.
+    pub(super) fn met(&self) -> usize {
+        let direct = self.all.iter().filter(|scan| scan.tie.is_none());
+        direct.map(|scan| scan.met).sum()
     }
 
     /// Scans by how many others lie between them and the anchor.

@@ -27,6 +27,8 @@ pub(in crate::judge) struct Standing {
     /// The first commit that was not judged yet.
     next: Commit,
     states: States,
+    /// How many rows were emitted that summaries would have spared.
+    too_many: usize,
     /// What the time cannot change for a while.
     asleep: Asleep,
 }
@@ -72,6 +74,7 @@ impl Standing {
             spans: Spans::default(),
             next: 0,
             states: States::default(),
+            too_many: 0,
             asleep: Asleep::default(),
         })
     }
@@ -186,13 +189,15 @@ impl Standing {
         };
         let tuning = &self.tuning;
         let old_images = tuning.mistake != Some(Mistake::NoOldImage);
+        let before = scans.met();
         let pairs = scans.advance(engine, range, old_images).await?;
-        let (rows, versions) = scans.cost(&engine.view().history, &pairs);
-        let bearable = tuning
-            .hot_rows
-            .saturating_add(tuning.hot_factor.saturating_mul(versions));
-        if self.keep == Summaries::OfWholeTables && rows > bearable {
-            return Ok(None);
+        if self.keep == Summaries::OfWholeTables {
+            let new = scans.met() - before;
+            let rows = scans.cost(&engine.view().history, &pairs);
+            self.too_many += rows.saturating_sub(tuning.hot_factor.saturating_mul(new));
+            if self.too_many > tuning.hot_rows.max(tuning.hot_share * scans.met()) {
+                return Ok(None);
+            }
         }
         let Some((feed, times, awake)) = in_time else {
             return Ok(Some(pairs));
