@@ -57,9 +57,7 @@ impl Guest {
         while !self.durable.is_stopping() {
             match self.look(&mut session, &mut shape).await {
                 Ok(seen) => {
-                    let to = self.to.clone();
-                    let told = tokio::task::spawn_blocking(move || to.send(Input::Slot(seen)));
-                    if !matches!(told.await, Ok(Ok(()))) {
+                    if self.to.send(Input::Slot(seen)).is_err() {
                         return;
                     }
                 }

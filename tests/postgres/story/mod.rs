@@ -135,6 +135,14 @@ impl Story {
         }
     }
 
+    /// Runs a file of SQL in a database, as a person would.
+    fn plays(&self, database: &str, file: &str) {
+        let path = self.place.path(file).display().to_string();
+        let safely = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f"];
+        let arguments: Vec<&str> = safely.into_iter().chain([path.as_str()]).collect();
+        self.cluster.client("psql", &arguments);
+    }
+
     /// The one incident, once it has all the lost orders and what they cost.
     fn incident(&self) -> Value {
         let begun = Instant::now();
@@ -217,20 +225,7 @@ fn what_a_release_loses_is_found_told_contained_and_put_right() {
         "repair.sql",
     ];
     story.run(&repair).exits(0);
-    let sql = story.place.path("repair.sql").display().to_string();
-    story.cluster.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "shop",
-            "-f",
-            &sql,
-        ],
-    );
+    story.plays("shop", "repair.sql");
     watcher.says(&["I-1", "closed: healed"]);
     story.gate().exits(0).says(&["clean"]);
     sinks.wait(4);
@@ -290,20 +285,7 @@ fn put_right_on_a_copy(story: &Story) {
     story
         .place
         .write("copy.sql", String::from_utf8(dump.stdout).expect("text"));
-    let copy = story.place.path("copy.sql").display().to_string();
-    story.cluster.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "scratch",
-            "-f",
-            &copy,
-        ],
-    );
+    story.plays("scratch", "copy.sql");
     let scratch = story.cluster.url("scratch");
     let tried = story.run(&["repair", "I-1", "--store", "store", "--try", &scratch]);
     tried.exits(0).says(&["paid-order-without-shipment"]);
