@@ -99,6 +99,9 @@ impl Decimal {
 
 impl PartialEq for Decimal {
     fn eq(&self, other: &Self) -> bool {
+        if self.scale == other.scale {
+            return self.unscaled == other.unscaled;
+        }
         let (a, b) = (self.normalized(), other.normalized());
         (a.unscaled, a.scale) == (b.unscaled, b.scale)
     }

@@ -68,12 +68,18 @@ fn firstbad(place: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a program to its end; the seconds it took.
 fn timed(command: &mut Command) -> Result<f64, Failure> {
+    Ok(timed_and_said(command)?.0)
+}
+
+/// The same, and what it said.
+fn timed_and_said(command: &mut Command) -> Result<(f64, String), Failure> {
     let begun = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let took = begun.elapsed().as_secs_f64();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
-        true => Ok(took),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+        true => Ok((took, text(&output.stdout) + &text(&output.stderr))),
+        false => Err(text(&output.stderr).into()),
     }
 }
 
@@ -155,6 +161,10 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
         "--until-now",
     ];
     timed(&mut firstbad(place.path(), &watch))?;
+    // What starting costs where nothing is to be drained.
+    let starts = (0..3).map(|_| timed(&mut firstbad(place.path(), &watch)));
+    let start = median(starts.collect::<Result<_, _>>()?);
+    println!("a start where nothing waits takes {start:.2} s, which is not counted below");
     // Four changes a transaction, as pgbench makes them.
     let work = format!(
         "do $$ begin for i in 1..{} loop \
@@ -210,9 +220,13 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
                 if which == 1 {
                     arguments.push("--no-bulk");
                 }
-                let whole = timed(&mut firstbad(place.path(), &arguments))?;
-                // Once more, with nothing left: what starting costs.
-                whole - timed(&mut firstbad(place.path(), &arguments))?
+                let (took, said) = timed_and_said(&mut firstbad(place.path(), &arguments))?;
+                if (which == 2) != said.contains("in bulk") {
+                    return Err(
+                        "in bulk only where it was asked for: --transactions is too small".into(),
+                    );
+                }
+                took - start
             };
             drop_slot(&cluster, &slot)?;
             cpu[which].push(server_cpu(&cluster)? - before);
@@ -245,7 +259,10 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
 
 fn receive(cluster: &Cluster, slot: &str, end: &str) -> Result<f64, Failure> {
     let begun = Instant::now();
+    // Both by TCP.
     let arguments = [
+        "--host",
+        "127.0.0.1",
         "--slot",
         slot,
         "--start",

@@ -1,14 +1,17 @@
 //! A backlog, fetched in bulk: `COPY` of what the slot's peek function gives, in few large pieces.
 //!
 //! The stream has a message a change, and the server sends each by itself; a `COPY` of the same messages is bounded by decoding alone.
-//! Peeking consumes nothing: when a piece is durable the slot is moved by [`Catchup::advance`], and the next peek begins there. Who has
-//! caught up goes on with the stream from the last durable end of a transaction; transactions that end at or before it may come again
-//! and are dropped by their [`end_lsn`](super::assemble::Assembled::end_lsn).
+//! Nothing is consumed before it is durable. The next piece is to be decoded while the one before is judged, and a peek begins where the
+//! slot stands: so the pieces are taken from a temporary copy of the slot ([`Catchup::ahead`]), and the slot itself is moved by
+//! [`Catchup::advance`] when much is durable. A server without room for another slot gives pieces of the slot itself, one after the other.
+//! Who has caught up goes on with the stream from the last durable end of a transaction; transactions that end at or before it may come
+//! again and are dropped by their [`end_lsn`](super::assemble::Assembled::end_lsn).
 //!
 //! The server keeps all of a piece before it sends the first row of it (in memory up to `work_mem`, then in temporary files), and each
-//! piece is decoded from the slot's `restart_lsn` on. So pieces should be large, and not without limit. The text of values follows the
-//! session's settings: they are to be those of the stream.
+//! piece is decoded from the slot's `restart_lsn` on. So pieces should be small for those who wait, and large beside what is read once
+//! more. The text of values follows the session's settings: they are to be those of the stream.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -24,8 +27,10 @@ use super::{Lsn, PostgresError, Session};
 #[cfg(test)]
 mod tests;
 
-/// A good size of a piece, in messages.
-pub const BATCH_MESSAGES: u32 = 1_000_000;
+/// Good sizes of pieces, in messages.
+pub const PIECES: RangeInclusive<u32> = 150_000..=1_000_000;
+/// A piece is this much larger than what the server reads once more for it, as far as its greatest size allows.
+const READ_AGAIN_SHARE: u64 = 4;
 /// The oldest server whose plugin sends logical messages.
 const MESSAGES_SINCE: u32 = 140_000;
 /// With less than this to read, the stream is as fast.
@@ -36,8 +41,14 @@ pub const NEAR_BYTES: u64 = 16 << 20;
 pub struct Backlog {
     /// Up to where all is confirmed.
     pub confirmed: Lsn,
-    /// Bytes of log from there to the server's last flushed one.
+    /// The server's last flushed position.
+    pub end: Lsn,
+    /// Bytes of log between both.
     pub bytes: u64,
+    /// Bytes of log before, which the server reads once more.
+    pub again_bytes: u64,
+    /// The server's clock, in microseconds since the epoch.
+    pub time: i64,
 }
 
 impl Backlog {
@@ -73,27 +84,46 @@ impl<'c> Catchup<'c> {
     /// # Errors
     /// Where the slot is not there; what the server says.
     pub async fn backlog(&self) -> Result<Backlog, PostgresError> {
-        let sql = "select confirmed_flush_lsn, greatest(0, \
-                     (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end) \
-                     - confirmed_flush_lsn)::int8 \
+        self.backlog_of(&self.slot).await
+    }
+
+    async fn backlog_of(&self, slot: &str) -> Result<Backlog, PostgresError> {
+        let sql = "select confirmed_flush_lsn, coalesce(restart_lsn, confirmed_flush_lsn), \
+                     case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end, \
+                     (extract(epoch from clock_timestamp()) * 1000000)::int8 \
                    from pg_replication_slots where slot_name = $1 and database = current_database()";
-        let row = self.session.client().query_opt(sql, &[&self.slot]).await?;
+        let row = self.session.client().query_opt(sql, &[&slot]).await?;
         let found = row.and_then(|row| {
-            let confirmed: Option<PgLsn> = row.try_get(0).ok()?;
-            let bytes: Option<i64> = row.try_get(1).ok()?;
-            Some((confirmed?, bytes?))
+            let lsn = |at| Some(Lsn(row.try_get::<_, Option<PgLsn>>(at).ok()??.into()));
+            let (confirmed, end) = (lsn(0)?, lsn(2)?);
+            Some(Backlog {
+                confirmed,
+                end,
+                bytes: end.0.saturating_sub(confirmed.0),
+                again_bytes: confirmed.0.saturating_sub(lsn(1)?.0),
+                time: row.try_get(3).ok()?,
+            })
         });
-        let (confirmed, bytes) = found.ok_or_else(|| {
-            let what = format!(
-                "there is no logical replication slot `{}` for this database",
-                self.slot
-            );
+        found.ok_or_else(|| {
+            let what = format!("there is no logical replication slot `{slot}` for this database");
             PostgresError::refused(what, "it was dropped, or belongs to another database")
-        })?;
-        Ok(Backlog {
-            confirmed: Lsn(confirmed.into()),
-            bytes: u64::try_from(bytes).unwrap_or(0),
         })
+    }
+
+    /// Begins to fetch pieces of some size, in messages; each before the one before it is durable where the server has room for a copy of
+    /// the slot.
+    pub async fn ahead(&self, sizes: RangeInclusive<u32>) -> Ahead<'_, 'c> {
+        let sql = "select slot_name::text from pg_copy_logical_replication_slot($1, 'firstbad_ahead_' || pg_backend_pid(), true)";
+        // Whatever is in the way of a copy, the slot itself can be read.
+        let made = self.session.client().query_one(sql, &[&self.slot]).await;
+        let copy = made.ok().and_then(|row| row.try_get::<_, String>(0).ok());
+        Ahead {
+            catchup: self,
+            copy,
+            messages: *sizes.start(),
+            sizes,
+            begun: None,
+        }
     }
 
     /// Begins to fetch a piece: whole transactions, until there are this many messages or no more transactions.
@@ -102,14 +132,23 @@ impl<'c> Catchup<'c> {
     /// What the server says; that the slot is not there (SQLSTATE 42704) or somebody else reads it (55006), it says at the first
     /// message only.
     pub async fn next_batch(&self, upto_messages: u32) -> Result<Batch, PostgresError> {
+        self.batch("peek", &self.slot, upto_messages).await
+    }
+
+    async fn batch(
+        &self,
+        how: &str,
+        slot: &str,
+        upto_messages: u32,
+    ) -> Result<Batch, PostgresError> {
         let messages = match self.session.server_version_num() {
             MESSAGES_SINCE.. => ", 'messages', 'true'",
             _ => "",
         };
         let sql = format!(
-            "copy (select data from pg_logical_slot_peek_binary_changes({}, null, {}, 'proto_version', '1', \
+            "copy (select data from pg_logical_slot_{how}_binary_changes({}, null, {}, 'proto_version', '1', \
              'publication_names', {}{messages})) to stdout (format binary)",
-            literal(&self.slot),
+            literal(slot),
             // The function takes a signed number.
             upto_messages.clamp(1, i32::MAX.unsigned_abs()),
             literal(&format!("\"{}\"", self.publication.replace('"', "\"\""))),
@@ -149,6 +188,81 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// A backlog that is fetched piece by piece.
+#[derive(Debug)]
+pub struct Ahead<'a, 'c> {
+    catchup: &'a Catchup<'c>,
+    /// The copy of the slot that is read; None where the slot itself is.
+    copy: Option<String>,
+    /// How many messages a piece may have, and the last one was to have.
+    sizes: RangeInclusive<u32>,
+    messages: u32,
+    /// What there was to fetch before the last piece.
+    begun: Option<Backlog>,
+}
+
+impl Ahead<'_, '_> {
+    /// Whether pieces can be fetched before those before them are durable, and the slot was moved behind them.
+    pub fn is_ahead(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// Begins to fetch the next piece.
+    ///
+    /// # Errors
+    /// As [`Catchup::next_batch`].
+    pub async fn next_batch(&mut self) -> Result<Batch, PostgresError> {
+        let (how, slot) = match &self.copy {
+            Some(copy) => ("get", copy),
+            None => ("peek", &self.catchup.slot),
+        };
+        let backlog = self.catchup.backlog_of(slot).await?;
+        if let Some(begun) = &self.begun {
+            let read = backlog.confirmed.0.saturating_sub(begun.confirmed.0).max(1);
+            let wanted = backlog.again_bytes.saturating_mul(READ_AGAIN_SHARE);
+            let messages = u64::from(self.messages).saturating_mul(wanted) / read;
+            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+            self.messages = messages.clamp(*self.sizes.start(), *self.sizes.end());
+        }
+        if self.copy.is_none() {
+            // Each piece is waited for: few large ones.
+            self.messages = *self.sizes.end();
+        }
+        self.begun = Some(backlog);
+        self.catchup.batch(how, slot, self.messages).await
+    }
+
+    /// Whether a piece that was fetched to its end, with so many messages, was the last: then what there was before it.
+    pub fn was_last(&self, messages: u64) -> Option<&Backlog> {
+        self.begun
+            .as_ref()
+            .filter(|_| messages < u64::from(self.messages))
+    }
+
+    /// How much is left.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn backlog(&self) -> Result<Backlog, PostgresError> {
+        let slot = self.copy.as_deref().unwrap_or(&self.catchup.slot);
+        self.catchup.backlog_of(slot).await
+    }
+
+    /// Ends; the copy of the slot is gone, which the end of the session would see to as well.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn end(self) -> Result<(), PostgresError> {
+        if let Some(copy) = &self.copy {
+            let client = self.catchup.session.client();
+            client
+                .query_one("select pg_drop_replication_slot($1)", &[copy])
+                .await?;
+        }
+        Ok(())
+    }
+}
+
 /// A piece that is being fetched. Who drops it before its end leaves the rest unread; nothing was consumed.
 pub struct Batch {
     stream: Pin<Box<CopyOutStream>>,
@@ -174,7 +288,7 @@ impl Batch {
         }
     }
 
-    /// How many messages were given so far; at the end, fewer than were asked for mean that nothing more is there.
+    /// How many messages were given so far; at the end, fewer than were asked for mean that nothing more was there.
     pub fn messages(&self) -> u64 {
         self.messages
     }

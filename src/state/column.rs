@@ -8,11 +8,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder, new_null_array,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray, StringBuilder,
+    new_null_array,
 };
-use datafusion::arrow::datatypes::DataType as ArrowType;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
+use datafusion::arrow::datatypes::{
+    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType,
+};
 
 use crate::change::{Cell, DECIMAL_DIGITS_MAX};
 use crate::schema::DataType;
@@ -339,7 +342,11 @@ impl ColumnVersions {
             (Slot::Value, Slot::Value) => match &self.data {
                 Data::Int(values) => values.get(i) == values.get(j),
                 Data::Micros(values) => values[i] == values[j],
-                Data::Text(values) if values.get(i) == values.get(j) => true,
+                Data::Text(values)
+                    if values.same_number(i, j) || values.get(i) == values.get(j) =>
+                {
+                    true
+                }
                 _ => self.same(a, &self.cell(b)),
             },
             (left, right) => left == right,
@@ -411,10 +418,7 @@ impl ColumnVersions {
 
     /// The values of the given row versions; [`NO_ROW`] and cells that are not known become nulls.
     pub(super) fn to_arrow(&self, rows: &[u32]) -> ArrayRef {
-        let at = |row: u32| {
-            let known = row != NO_ROW && self.slot(row as usize) == Slot::Value;
-            known.then_some(row as usize)
-        };
+        let at = |row: u32| self.holds_value(row).then_some(row as usize);
         macro_rules! build {
             ($builder:expr, $value:expr) => {{
                 let mut builder = $builder;
@@ -424,36 +428,60 @@ impl ColumnVersions {
                 Arc::new(builder.finish())
             }};
         }
-        let count = rows.len();
         match &self.data {
-            Data::Bool(values) => build!(BooleanBuilder::with_capacity(count), |i| values[i]),
-            Data::Int(values) => build!(Int64Builder::with_capacity(count), |i| values.get(i)),
+            Data::Bool(values) => build!(BooleanBuilder::with_capacity(rows.len()), |i| values[i]),
+            Data::Int(Ints::Narrow(values)) => {
+                self.primitive::<Int64Type>(rows, |i| i64::from(values[i]))
+            }
+            Data::Int(Ints::Wide(values)) => self.primitive::<Int64Type>(rows, |i| values[i]),
             Data::Float(values) if self.data_type == DataType::Float32 => {
-                build!(Float32Builder::with_capacity(count), |i| values[i] as f32)
+                self.primitive::<Float32Type>(rows, |i| values[i] as f32)
             }
-            Data::Float(values) => build!(Float64Builder::with_capacity(count), |i| values[i]),
-            Data::Decimal(values) => {
-                let builder = Decimal128Builder::with_capacity(count);
-                build!(builder.with_data_type(self.arrow_type()), |i| values
-                    .unscaled(i))
-            }
+            Data::Float(values) => self.primitive::<Float64Type>(rows, |i| values[i]),
+            Data::Decimal(values) => self.primitive::<Decimal128Type>(rows, |i| values.unscaled(i)),
             Data::Text(values) => build!(StringBuilder::new(), |i| values.get(i)),
             Data::Bytes(values) => build!(BinaryBuilder::new(), |i| values.get(i)),
-            Data::Date(values) => build!(Date32Builder::with_capacity(count), |i| values[i]),
+            Data::Date(values) => self.primitive::<Date32Type>(rows, |i| values[i]),
             Data::Micros(values) if self.data_type == DataType::Time => {
-                build!(Time64MicrosecondBuilder::with_capacity(count), |i| values
-                    [i])
+                self.primitive::<Time64MicrosecondType>(rows, |i| values[i])
             }
-            Data::Micros(values) => {
-                let builder = TimestampMicrosecondBuilder::with_capacity(count);
-                build!(builder.with_data_type(self.arrow_type()), |i| values[i])
-            }
+            Data::Micros(values) => self.primitive::<TimestampMicrosecondType>(rows, |i| values[i]),
             Data::List(values) => list_to_arrow(
                 &self.data_type,
                 rows.iter().map(|&row| at(row).map(|i| &values[i])),
             ),
-            Data::LeftOut => new_null_array(&self.arrow_type(), count),
+            Data::LeftOut => new_null_array(&self.arrow_type(), rows.len()),
         }
+    }
+
+    /// Whether there is such a row and something is known to be in it.
+    fn holds_value(&self, row: u32) -> bool {
+        row != NO_ROW && self.slot(row as usize) == Slot::Value
+    }
+
+    /// An array of the column's type; every slot has a value, be it an empty one.
+    fn primitive<T: ArrowPrimitiveType>(
+        &self,
+        rows: &[u32],
+        value: impl Fn(usize) -> T::Native,
+    ) -> ArrayRef {
+        let empty = T::Native::default();
+        let value = |&row: &u32| {
+            if row == NO_ROW {
+                empty
+            } else {
+                value(row as usize)
+            }
+        };
+        let values: Vec<T::Native> = rows.iter().map(value).collect();
+        let is_whole = self.slots.all_hold_values() && !rows.contains(&NO_ROW);
+        let nulls = (!is_whole).then(|| {
+            let held = |at: usize| self.holds_value(rows[at]);
+            NullBuffer::new(BooleanBuffer::collect_bool(rows.len(), held))
+        });
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        let array = PrimitiveArray::<T>::new(values.into(), nulls);
+        Arc::new(array.with_data_type(self.arrow_type()))
     }
 }
 

@@ -28,37 +28,64 @@ impl TableVersions {
         pairing: &[usize],
         range: &RangeInclusive<Commit>,
     ) -> Vec<NetEffect> {
-        let lived = |row: u32| self.born[row as usize] < self.died[row as usize];
-        let born = self.births(range).into_iter().filter(|&row| lived(row));
-        let born = born.map(|row| (self.born[row as usize], true, row));
-        let mut ends: Vec<(Commit, bool, u32)> = born.filter(|(born, ..)| *born > 0).collect();
-        let died = self.deaths(range).iter().filter(|(_, row)| lived(*row));
-        ends.extend(died.map(|&(commit, row)| (commit, false, row)));
+        let died: Vec<(Commit, u32)> = self.died_in(range).collect();
+        self.effects_of(pairing, range, &self.born_in(range), &died)
+    }
+
+    /// The same, of the versions that the range sees begin and end.
+    pub(super) fn effects_of(
+        &self,
+        pairing: &[usize],
+        range: &RangeInclusive<Commit>,
+        born: &[u32],
+        died: &[(Commit, u32)],
+    ) -> Vec<NetEffect> {
+        let born = born.iter().map(|&row| (self.born[row as usize], true, row));
+        let mut ends: Vec<End> = born.filter(|(born, ..)| *born > 0).collect();
+        ends.extend(died.iter().map(|&(commit, row)| (commit, false, row)));
         // Commits make differences only, so rows that were there before them are counted.
         let earlier = 0..=range.start().saturating_sub(1);
         let died_before = self.deaths(&(1..=*earlier.end())).len();
         let first_rows = (self.birth_count(&earlier) - died_before) as u64;
-        ends.sort_unstable();
+        // Both parts mostly are in order: a sort that knows runs.
+        ends.sort();
         let mut effects = Vec::new();
         let mut rows = first_rows;
         for group in ends.chunk_by(|a, b| a.0 == b.0) {
-            let (gone, come): (Vec<_>, Vec<_>) = group.iter().partition(|(_, came, _)| !came);
-            let commit = group[0].0;
-            self.pair(commit, rows, pairing, &gone, &come, &mut effects);
+            let (gone, come) = group.split_at(group.partition_point(|(_, came, _)| !came));
+            self.pair(rows, pairing, gone, come, &mut effects);
             rows = rows + come.len() as u64 - gone.len() as u64;
         }
         effects
     }
 
+    /// The effects of one commit, which ended some rows and began others.
     fn pair(
         &self,
-        commit: Commit,
         rows_before: u64,
         pairing: &[usize],
-        gone: &[&(Commit, bool, u32)],
-        come: &[&(Commit, bool, u32)],
+        gone: &[End],
+        come: &[End],
         effects: &mut Vec<NetEffect>,
     ) {
+        let Some(&(commit, ..)) = gone.first().or(come.first()) else {
+            return;
+        };
+        let effect = |op, before, after| NetEffect {
+            commit,
+            op,
+            before,
+            after,
+            rows_before,
+        };
+        if let ([(.., before)], [(.., after)]) = (gone, come)
+            && same_identity(&self.columns, pairing, *before, *after)
+        {
+            if !self.is_equal(*before, *after) {
+                effects.push(effect(Op::Update, *before, *after));
+            }
+            return;
+        }
         let (gone, come) = self.without_equal(gone, come);
         let hash = |row: u32| hash_row(&self.columns, pairing, &self.hasher, row);
         let mut old = Gone::new(gone, hash);
@@ -66,25 +93,14 @@ impl TableVersions {
             let same_key = |before: u32| same_identity(&self.columns, pairing, before, after);
             let before = old.take(|| hash(after), same_key);
             // Documents may be written in two ways and mean the same.
-            if before.is_some_and(|before| self.is_equal(before, after)) {
-                continue;
+            match before {
+                Some(before) if self.is_equal(before, after) => {}
+                Some(before) => effects.push(effect(Op::Update, before, after)),
+                None => effects.push(effect(Op::Insert, NO_ROW, after)),
             }
-            effects.push(NetEffect {
-                commit,
-                op: before.map_or(Op::Insert, |_| Op::Update),
-                before: before.unwrap_or(NO_ROW),
-                after,
-                rows_before,
-            });
         }
-        let delete = |before| NetEffect {
-            commit,
-            op: Op::Delete,
-            before,
-            after: NO_ROW,
-            rows_before,
-        };
-        effects.extend(old.left().into_iter().map(delete));
+        let deleted = old.left().into_iter();
+        effects.extend(deleted.map(|before| effect(Op::Delete, before, NO_ROW)));
     }
 
     /// Whether two row versions hold the same in all columns.
@@ -93,12 +109,8 @@ impl TableVersions {
     }
 
     /// The rows that went and those that came, without pairs that are equal in all columns: they are no effect at all.
-    fn without_equal(
-        &self,
-        gone: &[&(Commit, bool, u32)],
-        come: &[&(Commit, bool, u32)],
-    ) -> (Vec<u32>, Vec<u32>) {
-        let rows = |ends: &[&(Commit, bool, u32)]| ends.iter().map(|end| end.2).collect();
+    fn without_equal(&self, gone: &[End], come: &[End]) -> (Vec<u32>, Vec<u32>) {
+        let rows = |ends: &[End]| ends.iter().map(|end| end.2).collect();
         let (gone, mut come): (Vec<u32>, Vec<u32>) = (rows(gone), rows(come));
         if gone.is_empty() || come.is_empty() {
             return (gone, come);
@@ -113,6 +125,9 @@ impl TableVersions {
         (old.left(), come)
     }
 }
+
+/// A version that ends (false) or begins (true) at a commit.
+type End = (Commit, bool, u32);
 
 /// Rows that a commit ended, each to be taken once by one that it began; those that are alike in the order of their numbers.
 enum Gone {

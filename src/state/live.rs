@@ -7,11 +7,35 @@ use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
+/// A row and half of the hash of its identity: when the table grows, no row is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    hash: u32,
+    row: u32,
+}
+
+impl Newest {
+    fn new(row: u32, hash: u64) -> Self {
+        // The upper half as the lower one: hashes are as good in all their bits.
+        let hash = u32::try_from(hash >> 32).expect("the upper half");
+        Newest { hash, row }
+    }
+
+    /// What the table goes by.
+    fn hash(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
+    }
+
+    fn same(&self, other: &Newest, same: impl Fn(u32) -> bool) -> bool {
+        self.hash == other.hash && same(other.row)
+    }
+}
+
 /// Rows by identity.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     /// The newest row of each identity.
-    newest: HashTable<u32>,
+    newest: HashTable<Newest>,
     /// For a row that came after another of its identity: that one.
     before: HashMap<u32, u32>,
     len: usize,
@@ -24,7 +48,7 @@ impl Live {
 
     /// All rows, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.newest.iter().flat_map(|&newest| self.chain(newest))
+        self.newest.iter().flat_map(|newest| self.chain(newest.row))
     }
 
     /// The rows of the identity that `same` recognizes, newest first.
@@ -33,8 +57,11 @@ impl Live {
         hash: u64,
         same: impl Fn(u32) -> bool,
     ) -> impl Iterator<Item = u32> + '_ {
-        let newest = self.newest.find(hash, |&row| same(row)).copied();
-        newest.into_iter().flat_map(|newest| self.chain(newest))
+        let wanted = Newest::new(0, hash);
+        let newest = self
+            .newest
+            .find(wanted.hash(), |one| wanted.same(one, &same));
+        newest.into_iter().flat_map(|newest| self.chain(newest.row))
     }
 
     /// The row of the same identity that came before this one.
@@ -47,39 +74,36 @@ impl Live {
     }
 
     /// Makes room for more rows.
-    pub(super) fn reserve(&mut self, count: usize, hash_of: impl Fn(u32) -> u64) {
-        self.newest.reserve(count, |&row| hash_of(row));
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.newest.reserve(count, Newest::hash);
     }
 
-    /// Adds a row; `hash_of` is asked for the hashes of others when the table grows.
-    pub(super) fn insert(
-        &mut self,
-        row: u32,
-        hash: u64,
-        same: impl Fn(u32) -> bool,
-        hash_of: impl Fn(u32) -> u64,
-    ) {
-        match self.newest.find_mut(hash, |&newest| same(newest)) {
+    /// Adds a row.
+    pub(super) fn insert(&mut self, row: u32, hash: u64, same: impl Fn(u32) -> bool) {
+        let new = Newest::new(row, hash);
+        match self.newest.find_mut(new.hash(), |one| new.same(one, &same)) {
             Some(newest) => {
-                self.before.insert(row, *newest);
-                *newest = row;
+                self.before.insert(row, newest.row);
+                newest.row = row;
             }
-            None => {
-                self.newest.insert_unique(hash, row, |&row| hash_of(row));
-            }
+            None => _ = self.newest.insert_unique(new.hash(), new, Newest::hash),
         }
         self.len += 1;
     }
 
     /// Removes a row; nothing where it is not there. The newest of an identity goes at once, others are looked for.
     pub(super) fn remove(&mut self, row: u32, hash: u64, same: impl Fn(u32) -> bool) {
-        let Ok(mut entry) = self.newest.find_entry(hash, |&newest| same(newest)) else {
+        let gone = Newest::new(row, hash);
+        let found = self
+            .newest
+            .find_entry(gone.hash(), |one| gone.same(one, &same));
+        let Ok(mut entry) = found else {
             return;
         };
-        let mut above = *entry.get();
+        let mut above = entry.get().row;
         if above == row {
             match self.before.remove(&row) {
-                Some(before) => *entry.get_mut() = before,
+                Some(before) => entry.get_mut().row = before,
                 None => _ = entry.remove(),
             }
             self.len -= 1;
@@ -100,8 +124,9 @@ impl Live {
 
     /// Puts a row in the place of one of the same identity, as its newest; nothing where the old one is not there.
     pub(super) fn replace(&mut self, old: u32, new: u32, hash: u64, same: impl Fn(u32) -> bool) {
-        if let Some(newest) = self.newest.find_mut(hash, |&newest| newest == old) {
-            *newest = new;
+        let wanted = Newest::new(new, hash);
+        if let Some(newest) = self.newest.find_mut(wanted.hash(), |one| one.row == old) {
+            newest.row = new;
             if let Some(before) = self.before.remove(&old) {
                 self.before.insert(new, before);
             }
@@ -110,10 +135,12 @@ impl Live {
         let len = self.len;
         self.remove(old, hash, &same);
         if self.len < len
-            && let Some(newest) = self.newest.find_mut(hash, |&newest| same(newest))
+            && let Some(newest) = self
+                .newest
+                .find_mut(wanted.hash(), |one| wanted.same(one, &same))
         {
-            self.before.insert(new, *newest);
-            *newest = new;
+            self.before.insert(new, newest.row);
+            newest.row = new;
             self.len += 1;
         }
     }
@@ -137,7 +164,7 @@ impl Live {
         } = self;
         newest.retain(|newest| {
             let mut kept: Option<u32> = None;
-            let mut next = Some(*newest);
+            let mut next = Some(newest.row);
             while let Some(row) = next {
                 next = before.remove(&row);
                 if !keep(row) {
@@ -145,7 +172,7 @@ impl Live {
                 } else if let Some(above) = kept.replace(row) {
                     before.insert(above, row);
                 } else {
-                    *newest = row;
+                    newest.row = row;
                 }
             }
             kept.is_some()
@@ -168,17 +195,16 @@ mod tests {
     /// Rows whose identity is their last digit.
     fn insert(live: &mut Live, row: u32) {
         let digit = row % 10;
-        live.insert(
-            row,
-            u64::from(digit),
-            |other| other % 10 == digit,
-            |other| u64::from(other % 10),
-        );
+        live.insert(row, hash(digit), |other| other % 10 == digit);
+    }
+
+    /// All digits but one have one upper half.
+    fn hash(digit: u32) -> u64 {
+        u64::from(digit) | u64::from(digit == 3) << 32
     }
 
     fn of(live: &Live, digit: u32) -> Vec<u32> {
-        live.of(u64::from(digit), |other| other % 10 == digit)
-            .collect()
+        live.of(hash(digit), |other| other % 10 == digit).collect()
     }
 
     #[test]
@@ -195,7 +221,7 @@ mod tests {
             (41, vec![11]),
             (11, vec![]),
         ] {
-            live.remove(gone, 1, |other| other % 10 == 1);
+            live.remove(gone, hash(1), |other| other % 10 == 1);
             assert_eq!(of(&live, 1), left);
         }
         assert_eq!(

@@ -10,6 +10,7 @@
 //! real ones.
 
 mod column;
+mod delta;
 mod effects;
 mod event;
 mod fingerprint;
@@ -33,6 +34,7 @@ mod writes;
 mod written;
 
 pub use column::TooWide;
+pub use delta::Delta;
 pub use fingerprint::{Fingerprint, of_state};
 pub use gaps::Gap;
 pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order};
@@ -44,7 +46,7 @@ pub use stored::{Malformed, StoredRows};
 pub use tree::{BITS, LEVELS, Node, Print, heights, node, nodes, table_print};
 pub use versions::{Contradiction, TableVersions};
 pub use writes::Write;
-pub use written::Written;
+pub use written::{Writing, Written};
 
 use crate::change::{Cell, Change, Commit, Transaction, TransactionMeta};
 use crate::schema::Schema;

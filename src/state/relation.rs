@@ -212,15 +212,15 @@ impl History {
             Relation::State => panic!("rows of a state come and go"),
             Relation::Changes => self.changes(builder, versions, range),
             Relation::Writes(pairing) => {
-                let effects = versions.net_effects(pairing, range);
-                let write = |e: NetEffect| Write {
+                let effects = versions.delta(range).effects(versions, pairing, range);
+                let write = |e: &NetEffect| Write {
                     commit: e.commit,
                     op: e.op,
                     before: e.before,
                     after: e.after,
                     rows_before: e.rows_before,
                 };
-                let writes = effects.into_iter().map(write).collect();
+                let writes = effects.iter().map(write).collect();
                 self.writes(builder, versions, pairing, writes)
             }
             Relation::Steps(pairing) => {

@@ -76,6 +76,16 @@ pub enum Malformed {
 }
 
 impl StoredRows {
+    /// Some row versions of a table's columns.
+    pub(super) fn of_columns(columns: &[ColumnVersions], rows: &[u32]) -> StoredRows {
+        let (arrays, unknown) = columns.iter().map(|one| one.stored(rows)).unzip();
+        StoredRows {
+            arrays,
+            unknown,
+            len: rows.len(),
+        }
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.len
@@ -358,12 +368,7 @@ impl TableVersions {
     /// # Panics
     /// Where the texts of a column are more than 2 GiB together: see [`pieces`](Self::pieces).
     pub fn stored(&self, rows: &[u32]) -> StoredRows {
-        let (arrays, unknown) = self.columns.iter().map(|one| one.stored(rows)).unzip();
-        StoredRows {
-            arrays,
-            unknown,
-            len: rows.len(),
-        }
+        StoredRows::of_columns(&self.columns, rows)
     }
 
     /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column. They are entered into the

@@ -4,6 +4,7 @@
 //! is what separates the versions visible before it from those after it. Nothing is ever overwritten, so any position of
 //! the history can be asked for at any time.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use hashbrown::DefaultHashBuilder;
 
 use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::delta::LastDelta;
 use super::event::Event;
 use super::live::Live;
 use crate::change::{Cell, Change, Commit, Image, Op};
@@ -64,6 +66,7 @@ pub struct TableVersions {
     /// Whether versions are numbered in the order of their births.
     pub(super) in_order: bool,
     pub(super) seen: HashSet<u64>,
+    pub(super) last_delta: LastDelta,
 }
 
 impl TableVersions {
@@ -91,6 +94,7 @@ impl TableVersions {
             partial_start,
             in_order: true,
             seen: HashSet::new(),
+            last_delta: LastDelta::default(),
             table,
         }
     }
@@ -98,6 +102,7 @@ impl TableVersions {
     /// Keeps nothing of these columns any more, of what is to come neither: their cells are not known and take no memory. Columns of the
     /// primary key are kept; where there is none, all are.
     pub fn leave_out(&mut self, columns: &[usize]) {
+        self.forget_the_last_delta();
         for &column in columns {
             if !self.identity.contains(&column) {
                 self.columns[column].leave_out();
@@ -189,9 +194,9 @@ impl TableVersions {
     }
 
     fn insert(&mut self, commit: Commit, after: Option<&Image>) -> Result<u32, Contradiction> {
-        let mut cells = vec![Cell::Unknown; self.columns.len()];
+        let mut cells = vec![&Cell::Unknown; self.columns.len()];
         for (column, cell) in after.into_iter().flatten() {
-            cells[*column] = cell.clone();
+            cells[*column] = cell;
         }
         self.named_key(&cells, "`after` must hold the primary key")?;
         if !self.table.primary_key.is_empty() && self.find(&cells).next().is_some() {
@@ -223,13 +228,10 @@ impl TableVersions {
             .iter()
             .any(|&column| after[column].is_some_and(|cell| !self.columns[column].same(old, cell)));
         if key_changed && !self.table.primary_key.is_empty() {
-            let mut key = vec![Cell::Unknown; self.columns.len()];
-            for &column in &self.identity {
-                key[column] = match after[column] {
-                    Some(cell) => cell.clone(),
-                    None => self.columns[column].cell(old),
-                };
-            }
+            let olds = self.columns.iter().map(|column| column.cell(old));
+            let olds: Vec<Cell> = olds.collect();
+            let new = olds.iter().zip(&after).map(|(old, new)| new.unwrap_or(old));
+            let key: Vec<&Cell> = new.collect();
             if self.find(&key).next().is_some() {
                 return Err(Contradiction::DuplicateKey);
             }
@@ -248,7 +250,7 @@ impl TableVersions {
 
     /// Finds the row that an update or delete means, and checks (and learns from) its `before`.
     fn locate(&mut self, change: &Change) -> Result<u32, Contradiction> {
-        let mut known = vec![Cell::Unknown; self.columns.len()];
+        let mut known = vec![&Cell::Unknown; self.columns.len()];
         let no_key = self.table.primary_key.is_empty();
         // The old key stands in `key`, else in `before`; `after` holds it only while the key does not change.
         for image in [
@@ -258,7 +260,7 @@ impl TableVersions {
         ] {
             for (column, cell) in image.iter().flatten() {
                 if (self.identity.contains(column) || no_key) && *cell != Cell::Unknown {
-                    known[*column] = cell.clone();
+                    known[*column] = cell;
                 }
             }
         }
@@ -285,11 +287,11 @@ impl TableVersions {
     }
 
     /// The live row with the known cells; None when there is none.
-    fn the_row(&self, known: &[Cell]) -> Result<Option<u32>, Contradiction> {
+    fn the_row(&self, known: &[&Cell]) -> Result<Option<u32>, Contradiction> {
         if self
             .identity
             .iter()
-            .all(|&column| known[column] != Cell::Unknown)
+            .all(|&column| *known[column] != Cell::Unknown)
         {
             let mut found = self.find(known);
             let first = found.next();
@@ -303,7 +305,7 @@ impl TableVersions {
             known
                 .iter()
                 .zip(&self.columns)
-                .all(|(cell, column)| *cell == Cell::Unknown || column.same(row, cell))
+                .all(|(cell, column)| **cell == Cell::Unknown || column.same(row, cell))
         };
         Ok(self.live.iter().filter(|&row| matches(row)).min())
     }
@@ -311,7 +313,7 @@ impl TableVersions {
     /// In a history without a snapshot, a row that was there before the first change of its key.
     fn first_seen(
         &mut self,
-        known: &[Cell],
+        known: &[&Cell],
         change: &Change,
     ) -> Result<Option<u32>, Contradiction> {
         if !self.partial_start || self.seen.contains(&self.hash_cells(known)) {
@@ -319,7 +321,7 @@ impl TableVersions {
         }
         let mut cells = known.to_vec();
         for (column, cell) in change.before.iter().flatten() {
-            cells[*column] = cell.clone();
+            cells[*column] = cell;
         }
         let row = self.append(&cells, 0)?;
         self.in_order = false;
@@ -327,10 +329,10 @@ impl TableVersions {
         Ok(Some(row))
     }
 
-    fn named_key(&self, cells: &[Cell], advice: &str) -> Result<(), Contradiction> {
-        let missing = |&&column: &&usize| cells[column] == Cell::Unknown;
+    fn named_key(&self, cells: &[&Cell], advice: &str) -> Result<(), Contradiction> {
+        let missing = |&&column: &&usize| *cells[column] == Cell::Unknown;
         if self.table.primary_key.is_empty() {
-            return if cells.iter().all(|cell| *cell == Cell::Unknown) {
+            return if cells.iter().all(|cell| **cell == Cell::Unknown) {
                 Err(Contradiction::NoKey(
                     "the table has no primary key, so `before` must hold the old row".into(),
                 ))
@@ -422,8 +424,8 @@ impl TableVersions {
             .all(|(cell, column)| column.same(row, cell))
     }
 
-    fn append(&mut self, cells: &[Cell], born: Commit) -> Result<u32, TooWide> {
-        self.append_row(born, |at, column| column.push(&cells[at]))
+    fn append(&mut self, cells: &[impl Borrow<Cell>], born: Commit) -> Result<u32, TooWide> {
+        self.append_row(born, |at, column| column.push(cells[at].borrow()))
     }
 
     /// Appends what a version holds, but for the columns that an update names.
@@ -471,6 +473,7 @@ impl TableVersions {
     /// # Panics
     /// Where there are 2^32 of them.
     pub(super) fn append_lives(&mut self, count: usize) {
+        self.forget_the_last_delta();
         let first = self.born.len();
         let number = |row: usize| {
             let row = u32::try_from(row).ok().filter(|row| *row < NO_ROW);
@@ -486,15 +489,18 @@ impl TableVersions {
         self.waiting = start..number(first + count);
     }
 
-    /// Enters the rows that wait for it.
+    fn forget_the_last_delta(&mut self) {
+        *self.last_delta.get_mut().expect("no holder panics") = None;
+    }
+
+    /// Enters the rows that wait for it: before any change.
     pub(super) fn settle(&mut self) {
+        self.forget_the_last_delta();
         let waiting = std::mem::take(&mut self.waiting);
         if waiting.is_empty() {
             return;
         }
-        let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
-        let hash_of = |other| hash_row(columns, identity, hasher, other);
-        self.live.reserve(waiting.len(), hash_of);
+        self.live.reserve(waiting.len());
         waiting.for_each(|row| self.enter(row));
     }
 
@@ -510,10 +516,9 @@ impl TableVersions {
 
     fn enter(&mut self, row: u32) {
         let hash = self.hash_row(row);
-        let (columns, identity, hasher) = (&self.columns, &self.identity, &self.hasher);
+        let (columns, identity) = (&self.columns, &self.identity);
         let same = |other| same_identity(columns, identity, row, other);
-        let hash_of = |other| hash_row(columns, identity, hasher, other);
-        self.live.insert(row, hash, same, hash_of);
+        self.live.insert(row, hash, same);
         if self.partial_start {
             self.seen.insert(hash);
         }
@@ -529,21 +534,24 @@ impl TableVersions {
     }
 
     /// Live rows whose identity is that of the cells, newest first. Rows that wait are looked at one by one.
-    pub(super) fn find<'a>(&'a self, cells: &'a [Cell]) -> impl Iterator<Item = u32> + 'a {
-        let same = |row: u32| {
+    pub(super) fn find<'a, C: Borrow<Cell>>(
+        &'a self,
+        cells: &'a [C],
+    ) -> impl Iterator<Item = u32> + 'a {
+        let same = move |row: u32| {
             self.identity
                 .iter()
-                .all(|&column| self.columns[column].same(row, &cells[column]))
+                .all(|&column| self.columns[column].same(row, cells[column].borrow()))
         };
         let waiting = self.waiting.clone().rev().filter(move |&row| same(row));
         waiting.chain(self.live.of(self.hash_cells(cells), same))
     }
 
-    fn hash_cells(&self, cells: &[Cell]) -> u64 {
+    fn hash_cells(&self, cells: &[impl Borrow<Cell>]) -> u64 {
         let mut state = self.hasher.build_hasher();
         self.identity
             .iter()
-            .for_each(|&column| self.columns[column].hash_cell(&cells[column], &mut state));
+            .for_each(|&column| self.columns[column].hash_cell(cells[column].borrow(), &mut state));
         state.finish()
     }
 

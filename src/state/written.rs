@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use datafusion::arrow::buffer::BooleanBuffer;
 
 use super::History;
-use super::column::{NO_ROW, TooWide};
+use super::column::{ColumnVersions, NO_ROW, TooWide};
 use super::stored::StoredRows;
 use super::stored::view::Column;
 use super::versions::TableVersions;
@@ -89,6 +89,133 @@ fn image(columns: &[Column<'_>], at: usize) -> Image {
     let cells = columns.iter().map(|column| column.cell(at));
     let known = cells.enumerate().filter(|(_, cell)| *cell != Cell::Unknown);
     known.collect()
+}
+
+/// Changes of one table that are put together as they come, without a state that they would apply to: of a row, no more is written down
+/// than its change itself says.
+#[derive(Debug)]
+pub struct Writing {
+    is_key: Vec<bool>,
+    commits: Vec<Commit>,
+    ordinals: Vec<u32>,
+    ops: Vec<Op>,
+    before: Vec<ColumnVersions>,
+    after: Vec<ColumnVersions>,
+}
+
+impl Writing {
+    /// No change of a table yet.
+    pub fn new(table: &Table) -> Self {
+        let is_key = |at| table.primary_key.is_empty() || table.primary_key.contains(&at);
+        let columns = || {
+            let types = table.columns.iter().map(|column| column.data_type.clone());
+            types.map(ColumnVersions::new).collect()
+        };
+        Writing {
+            is_key: (0..table.columns.len()).map(is_key).collect(),
+            commits: Vec::new(),
+            ordinals: Vec::new(),
+            ops: Vec::new(),
+            before: columns(),
+            after: columns(),
+        }
+    }
+
+    /// Adds the next change, and its place in its commit.
+    ///
+    /// # Errors
+    /// Where a decimal does not fit on one scale with those before it. Nothing more can be added then.
+    ///
+    /// # Panics
+    /// Where a cell is of another type than its column.
+    pub fn push(&mut self, commit: Commit, ordinal: u32, change: &Change) -> Result<(), TooWide> {
+        for at in 0..self.is_key.len() {
+            let (before, after) = cells(change, at, self.is_key[at]);
+            self.before[at].push(before)?;
+            self.after[at].push(after)?;
+        }
+        self.commits.push(commit);
+        self.ordinals.push(ordinal);
+        self.ops.push(change.op);
+        Ok(())
+    }
+
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// All of them.
+    ///
+    /// # Panics
+    /// Where the texts of a column are more than 2 GiB together.
+    pub fn finish(self) -> Written {
+        let rows: Vec<u32> = (0..).take(self.len()).collect();
+        Written {
+            before: StoredRows::of_columns(&self.before, &rows),
+            after: StoredRows::of_columns(&self.after, &rows),
+            commits: self.commits,
+            ordinals: self.ordinals,
+            ops: self.ops,
+        }
+    }
+}
+
+/// What is written down of a column before and after a change.
+fn cells(change: &Change, column: usize, is_key: bool) -> (&Cell, &Cell) {
+    let of = |image| cell_of(image, column);
+    match change.op {
+        Op::Truncate => (&Cell::Unknown, &Cell::Unknown),
+        Op::Insert => (&Cell::Unknown, of(&change.after)),
+        Op::Delete => (
+            first_known([of(&change.key), of(&change.before)]),
+            &Cell::Unknown,
+        ),
+        Op::Update => {
+            let after = of(&change.after);
+            let before = match is_key {
+                true => first_known([of(&change.key), of(&change.before), after]),
+                false => of(&change.before),
+            };
+            let is_changed = *after != Cell::Unknown && !identical(before, after);
+            match (is_key, is_changed) {
+                (_, true) => (before, after),
+                (true, false) => (before, &Cell::Unknown),
+                (false, false) => (&Cell::Unknown, &Cell::Unknown),
+            }
+        }
+    }
+}
+
+/// The cell of a column in an image.
+fn cell_of(image: &Option<Image>, column: usize) -> &Cell {
+    let Some(cells) = image else {
+        return &Cell::Unknown;
+    };
+    // Most images have all columns in their order.
+    let named = match cells.get(column) {
+        Some(named) if named.0 == column => Some(named),
+        _ => cells.iter().rev().find(|(at, _)| *at == column),
+    };
+    named.map_or(&Cell::Unknown, |(_, cell)| cell)
+}
+
+fn first_known<const N: usize>(cells: [&Cell; N]) -> &Cell {
+    let known = cells.into_iter().find(|cell| **cell != Cell::Unknown);
+    known.unwrap_or(&Cell::Unknown)
+}
+
+/// Whether two cells hold the same to the last digit and letter.
+fn identical(a: &Cell, b: &Cell) -> bool {
+    match (a, b) {
+        (Cell::Float(a), Cell::Float(b)) => a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    }
 }
 
 impl TableVersions {

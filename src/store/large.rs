@@ -8,7 +8,7 @@ use super::record::Recorded;
 use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
 use super::writer::{Staged, Writer};
 use crate::change::{Change, Commit, TransactionMeta};
-use crate::state::{Contradiction, History, Origin};
+use crate::state::{TooWide, Writing};
 
 /// A part is written when its changes take about so many bytes …
 const PART_BYTES: u64 = 8 << 20;
@@ -22,7 +22,7 @@ pub struct Large<'a> {
     meta: TransactionMeta,
     commit: Commit,
     /// The changes that are not in a file yet.
-    part: History,
+    part: Vec<Writing>,
     held: usize,
     held_bytes: u64,
     /// How many changes came.
@@ -38,15 +38,14 @@ pub enum LargeError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The change contradicts those before it.
+    /// A number does not fit with those before it.
     #[error(transparent)]
-    Contradiction(#[from] Contradiction),
+    TooWide(#[from] TooWide),
 }
 
-fn beginning(writer: &Writer) -> History {
-    let store = writer.store();
-    let schema = store.format().schema.clone();
-    History::beginning_at(schema, Origin::Changes, true, store.ledger().head())
+fn beginning(writer: &Writer) -> Vec<Writing> {
+    let tables = &writer.store().format().schema.tables;
+    tables.iter().map(Writing::new).collect()
 }
 
 impl Writer {
@@ -70,9 +69,10 @@ impl Large<'_> {
     /// Takes the next change, which takes about so many bytes.
     ///
     /// # Errors
-    /// Where it contradicts the changes before it, or cannot be written.
+    /// Where it cannot be written.
     pub fn change(&mut self, change: &Change, bytes: u64) -> Result<(), LargeError> {
-        self.part.change(self.changes, change)?;
+        let ordinal = u32::try_from(self.changes + 1).unwrap_or(u32::MAX);
+        self.part[change.table].push(self.commit, ordinal, change)?;
         self.changes += 1;
         self.held += 1;
         self.held_bytes += bytes;
@@ -82,25 +82,27 @@ impl Large<'_> {
         Ok(())
     }
 
-    /// Puts what came into files. Of rows that it met before it knows no more than of others: a change says enough.
+    /// Puts what came into files.
     fn write(&mut self) -> Result<(), StoreError> {
         let directory = segment_directory(self.commit, self.commit);
         let odd = |error: Unreadable| {
             StoreError::io("encode", &directory)(std::io::Error::other(error.to_string()))
         };
-        for (number, versions) in self.part.tables.iter().enumerate() {
-            let written = versions.written(&(self.commit..=self.commit));
-            if written.is_empty() {
+        let next = beginning(self.writer);
+        for (number, part) in std::mem::replace(&mut self.part, next)
+            .into_iter()
+            .enumerate()
+        {
+            if part.is_empty() {
                 continue;
             }
-            let bytes = encode_changes(&versions.table, &written).map_err(odd)?;
-            drop(written);
-            let name = changes_part(number, &versions.table, self.parts);
+            let table = &self.writer.store().format().schema.tables[number];
+            let bytes = encode_changes(table, &part.finish()).map_err(odd)?;
+            let name = changes_part(number, table, self.parts);
             let staged = self.writer.stage(&format!("{directory}/{name}"), &bytes)?;
             self.staged.push(staged);
         }
         self.parts += 1;
-        self.part = beginning(self.writer);
         (self.held, self.held_bytes) = (0, 0);
         Ok(())
     }

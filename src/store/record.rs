@@ -1,18 +1,20 @@
 //! Recording a history: segments of its changes, snapshots between them.
 
 use std::ops::RangeInclusive;
+use std::sync::Mutex;
 
 use super::Store;
 use super::chain::{Act, Stretch};
 use super::error::StoreError;
 use super::format::{Kind, changes_file, segment_directory};
 use super::ledger::commits;
+use super::pending::Pending;
 use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
 use super::snapshot::parallel;
 use super::writer::{Staged, Writer};
 use crate::change::{Cell, Change, Commit, Image, Op, Transaction, TransactionMeta};
 use crate::schema::Schema;
-use crate::state::{History, Origin, TableVersions};
+use crate::state::{History, Origin, TableVersions, Written};
 
 /// When a segment is sealed, and when a snapshot is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,31 +95,42 @@ impl Writer {
         Ok(recorded)
     }
 
-    /// Records the commits of a part of a history that lie beyond the store's head, and makes no snapshot. That the part goes on where the
-    /// store ends is the caller's to know: of rows that it has not met before, it need not know more than its changes tell.
+    /// Records transactions that follow the store's head, as one segment, and makes no snapshot. That they go on where the store ends is
+    /// the caller's to know.
     ///
     /// # Errors
     /// When the disk fails.
     ///
     /// # Panics
-    /// When the part begins after the store's head, or has other tables.
-    pub fn append(&mut self, part: &History, sealing: Sealing) -> Result<Recorded, StoreError> {
+    /// When they begin elsewhere, or have other tables.
+    pub fn append(&mut self, pending: Pending) -> Result<Recorded, StoreError> {
+        let format = self.store().format();
         assert!(
-            part.first <= self.store().ledger().head()
-                && part.schema == self.store().format().schema,
-            "a part goes on where the store ends"
+            pending.after == self.store().ledger().head() && pending.schema == format.schema,
+            "they go on where the store ends"
         );
-        let mut recorded = Recorded::default();
-        let mut width = None;
-        while let Some((stretch, range)) = self.next_stretch(part, sealing, width) {
-            let bytes = self.segment(part, &stretch, range)?;
-            width = Some((bytes, stretch.changes.max(1)));
-            recorded.segments += 1;
-            recorded.bytes += bytes;
-            recorded.changes += stretch.changes;
-            recorded.commits += u64::from(stretch.to - stretch.from + 1);
-        }
-        Ok(recorded)
+        let Some(stretch) = pending.stretch() else {
+            return Ok(Recorded::default());
+        };
+        let Pending { metas, tables, .. } = pending;
+        let metas: Vec<_> = (stretch.from..).zip(&metas).collect();
+        let tables: Vec<_> = tables
+            .into_iter()
+            .map(|one| Mutex::new(Some(one)))
+            .collect();
+        let written = |number: usize| {
+            let mut one = tables[number].lock().expect("no holder panics");
+            one.take().expect("each is asked for once").finish()
+        };
+        let files = segment_files(&self.store().format().schema, &stretch, &metas, written)?;
+        let bytes = self.stage_and_seal(&stretch, files)?;
+        Ok(Recorded {
+            commits: u64::from(stretch.to - stretch.from + 1),
+            changes: stretch.changes,
+            segments: 1,
+            snapshots: 0,
+            bytes,
+        })
     }
 
     /// Adds a snapshot of the store's last state, made of what the store itself holds.
@@ -195,7 +208,15 @@ impl Writer {
         stretch: &Stretch,
         range: RangeInclusive<Commit>,
     ) -> Result<u64, StoreError> {
-        let files = segment_files(history, stretch, &range)?;
+        let files = files_of(history, stretch, &range)?;
+        self.stage_and_seal(stretch, files)
+    }
+
+    fn stage_and_seal(
+        &mut self,
+        stretch: &Stretch,
+        files: Vec<(String, Vec<u8>)>,
+    ) -> Result<u64, StoreError> {
         let staged = parallel(files.len(), |at| {
             let (path, bytes) = &files[at];
             self.stage(path, bytes)
@@ -318,34 +339,42 @@ fn rows_at(table: &TableVersions, at: Commit) -> Vec<Vec<Cell>> {
     table.visible(at).into_iter().map(row).collect()
 }
 
-/// The files of a segment, by path.
-fn segment_files(
+/// The files that a segment of a history has, by path.
+fn files_of(
     history: &History,
     stretch: &Stretch,
     range: &RangeInclusive<Commit>,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let known = history.commits_until(range.start() - 1)..history.commits_until(*range.end());
+    let commits = history.commits().skip(known.start);
+    let metas: Vec<_> = commits.take(known.len()).collect();
+    let written = |number: usize| history.tables[number].written(range);
+    segment_files(&history.schema, stretch, &metas, written)
+}
+
+/// The files of a segment, by path; `written` gives the changes of each table.
+fn segment_files(
+    schema: &Schema,
+    stretch: &Stretch,
+    metas: &[(Commit, &TransactionMeta)],
+    written: impl Fn(usize) -> Written + Sync,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let directory = segment_directory(stretch.from, stretch.to);
     let odd = |error: Unreadable| {
         StoreError::io("encode", &directory)(std::io::Error::other(error.to_string()))
     };
-    let known = history.commits_until(range.start() - 1)..history.commits_until(*range.end());
-    let metas: Vec<_> = history
-        .commits()
-        .skip(known.start)
-        .take(known.len())
-        .collect();
     let mut files = vec![(
         format!("{directory}/{TRANSACTIONS}"),
-        encode_transactions(&metas).map_err(odd)?,
+        encode_transactions(metas).map_err(odd)?,
     )];
-    let tables = parallel(history.tables.len(), |number| {
-        let versions = &history.tables[number];
-        let written = versions.written(range);
+    let tables = parallel(schema.tables.len(), |number| {
+        let table = &schema.tables[number];
+        let written = written(number);
         if written.is_empty() {
             return Ok(None);
         }
-        let bytes = encode_changes(&versions.table, &written).map_err(odd)?;
-        let path = format!("{directory}/{}", changes_file(number, &versions.table));
+        let bytes = encode_changes(table, &written).map_err(odd)?;
+        let path = format!("{directory}/{}", changes_file(number, table));
         Ok(Some((path, bytes)))
     })?;
     files.extend(tables.into_iter().flatten());
@@ -428,7 +457,7 @@ impl Store {
         if history.first >= stretch.from || stretch.unseen {
             return Ok(());
         }
-        let files = segment_files(history, stretch, &(stretch.from..=stretch.to))?;
+        let files = files_of(history, stretch, &(stretch.from..=stretch.to))?;
         let same = |(path, bytes): &(String, Vec<u8>)| {
             let live = self.ledger().files.get(path);
             live.is_some_and(|live| live.sealed.holds(bytes))

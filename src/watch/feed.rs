@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::recorder::Said;
 use crate::change::Cell;
 use crate::postgres::assemble::{AssembleError, Assembled, Assembler, Body, Fed, Item, Limits};
-use crate::postgres::catchup::{BATCH_MESSAGES, Catchup};
+use crate::postgres::catchup::{Catchup, PIECES};
 use crate::postgres::relations::Relations;
 use crate::postgres::slot::{self, Identity};
 use crate::postgres::{
@@ -31,6 +31,8 @@ const EACH_CELL_BYTES: usize = size_of::<(usize, Cell)>();
 const TOGETHER: usize = 512;
 /// A backlog of fewer bytes is not worth reading in bulk.
 const BULK_FROM_BYTES: u64 = 64 << 20;
+/// While a backlog is read, the server may forget so many bytes of log at a time: for that it reads them once more.
+const LET_GO_BYTES: u64 = 1 << 30;
 
 /// What the watcher is told.
 pub(super) enum Input {
@@ -40,6 +42,8 @@ pub(super) enum Input {
     Idle(Lsn, i64),
     /// A logical message of ours outside of transactions.
     Mark,
+    /// What came is wanted on the disk.
+    Seal,
     /// The connection is there.
     Connected { in_bulk: bool },
     /// The connection was lost, and will be made again.
@@ -229,25 +233,18 @@ impl Feed {
     async fn catch_up(&mut self, room: &Arc<Semaphore>) -> Result<(), FeedError> {
         let session = Session::open(&self.target, "firstbad watch", Access::ReadWrite).await?;
         let catchup = Catchup::new(&session, &self.slot, &self.publication)?;
-        let mut told = false;
+        let backlog = catchup.backlog().await?;
+        if backlog.bytes < BULK_FROM_BYTES || self.durable.is_stopping() {
+            return Ok(());
+        }
+        self.tell(Input::Connected { in_bulk: true });
+        let mut ahead = catchup.ahead(PIECES).await;
+        let mut let_go = backlog.confirmed;
+        let mut last = None;
         loop {
-            let backlog = catchup.backlog().await?;
-            let near = if told {
-                backlog.is_near()
-            } else {
-                backlog.bytes < BULK_FROM_BYTES
-            };
-            if near || self.durable.is_stopping() {
-                return Ok(());
-            }
-            if !told {
-                told = true;
-                self.tell(Input::Connected { in_bulk: true });
-            }
             let mut assembler = self.assembler();
             let mut waiting = Waiting::default();
-            let mut last = None;
-            let mut batch = catchup.next_batch(BATCH_MESSAGES).await?;
+            let mut batch = ahead.next_batch().await?;
             while let Some(data) = batch.next().await? {
                 waiting.take(assembler.feed(&data)?, &mut last);
                 if waiting.is_full() {
@@ -255,14 +252,26 @@ impl Feed {
                 }
             }
             self.hand_over(&mut waiting, room).await;
-            let Some(last) = last else {
-                return Ok(());
-            };
-            self.until_durable(last).await;
+            let was_last = ahead.was_last(batch.messages());
+            if let Some(begun) = was_last {
+                self.tell(Input::Idle(begun.end, begun.time));
+            }
+            if was_last.is_some() || !ahead.is_ahead() {
+                // The stream, or the next piece, would give again what is not on the disk.
+                self.tell(Input::Seal);
+                self.until_durable(last.unwrap_or(Lsn(0))).await;
+            }
             if self.durable.is_stopping() {
                 return Ok(());
             }
-            catchup.advance(self.durable.lsn()).await?;
+            let durable = self.durable.lsn();
+            if !ahead.is_ahead() || durable.0.saturating_sub(let_go.0) >= LET_GO_BYTES {
+                catchup.advance(durable).await?;
+                let_go = durable;
+            }
+            if was_last.is_some() && ahead.backlog().await?.is_near() {
+                return Ok(ahead.end().await?);
+            }
         }
     }
 

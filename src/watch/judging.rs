@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::recorder::Committed;
@@ -38,7 +39,12 @@ pub(super) struct Judging {
     bounded: bool,
     /// Rules that are judged from time to time since lately.
     slowed: Vec<String>,
+    /// The next deadline as it was read last, and when.
+    deadline: Option<(Option<i64>, Instant)>,
 }
+
+/// What others write beside us may change the next deadline: it is read again after so long.
+const DEADLINE_AGE: Duration = Duration::from_secs(1);
 
 /// What an incident has to know of its rule.
 fn facts(live: &Live, at: usize, rule: &Rule) -> RuleFacts {
@@ -132,6 +138,7 @@ impl Judging {
             metrics,
             bounded: false,
             slowed: Vec::new(),
+            deadline: None,
         };
         judging.know()?;
         judging.measure(&turns);
@@ -395,6 +402,7 @@ impl Judging {
         {
             let batch = self.waiting.pop_front().expect("looked at above");
             said.extend(self.incidents.take(&batch)?);
+            self.deadline = None;
             self.taken = self.taken.max(batch.until);
         }
         if !said.is_empty() {
@@ -411,21 +419,27 @@ impl Judging {
     /// The stream's clock goes on: no commit before this instant is still to come.
     pub(super) fn tick(&mut self, now_us: i64) -> Result<Vec<Notice>, WatchError> {
         self.clock = self.clock.max(Some(now_us));
-        if self.is_waiting()
-            || self
-                .incidents
-                .next_deadline()?
-                .is_none_or(|at| at >= now_us)
-        {
+        if self.is_waiting() || self.next_deadline()?.is_none_or(|at| at >= now_us) {
             return Ok(Vec::new());
         }
+        self.deadline = None;
         Ok(self.incidents.tick(now_us)?)
     }
 
     /// Whether some deadline lies before this instant.
-    pub(super) fn is_overdue(&self, now_us: i64) -> Result<bool, WatchError> {
-        let next = self.incidents.next_deadline()?;
-        Ok(next.is_some_and(|at| at < now_us))
+    pub(super) fn is_overdue(&mut self, now_us: i64) -> Result<bool, WatchError> {
+        Ok(self.next_deadline()?.is_some_and(|at| at < now_us))
+    }
+
+    fn next_deadline(&mut self) -> Result<Option<i64>, WatchError> {
+        if let Some((deadline, read)) = self.deadline
+            && read.elapsed() < DEADLINE_AGE
+        {
+            return Ok(deadline);
+        }
+        let deadline = self.incidents.next_deadline()?;
+        self.deadline = Some((deadline, Instant::now()));
+        Ok(deadline)
     }
 
     fn know(&mut self) -> Result<(), WatchError> {

@@ -12,8 +12,7 @@ use crate::change::{Change, Commit, TransactionMeta, now_us};
 use crate::postgres::assemble::{AssembleError, Body, Item};
 use crate::postgres::spill::Spill;
 use crate::schema::Schema;
-use crate::state::{History, Origin};
-use crate::store::{LargeError, Retention, Sealing, StoreError, Writer};
+use crate::store::{LargeError, Pending, Retention, Sealing, StoreError, Writer};
 
 /// How many transactions may wait to be recorded.
 const WAITING: usize = 4096;
@@ -136,9 +135,7 @@ struct Work {
     writer: Writer,
     policy: Policy,
     schema: Schema,
-    /// What was not sealed yet.
-    part: History,
-    changes: u64,
+    pending: Pending,
     bytes: u64,
     since: Option<Instant>,
     segments: u64,
@@ -146,21 +143,15 @@ struct Work {
     large: bool,
 }
 
-/// A part of a history after a commit.
-fn part(schema: &Schema, after: Commit) -> History {
-    History::beginning_at(schema.clone(), Origin::Changes, true, after)
-}
-
 impl Work {
     fn new(writer: Writer, policy: Policy) -> Self {
         let schema = writer.store().format().schema.clone();
         let head = writer.store().ledger().head();
         Work {
-            part: part(&schema, head),
+            pending: Pending::after(schema.clone(), head),
             writer,
             policy,
             schema,
-            changes: 0,
             bytes: 0,
             since: None,
             segments: 0,
@@ -180,7 +171,7 @@ impl Work {
                         continue;
                     }
                     self.take(&committed)?;
-                    let full = self.changes >= self.policy.sealing.changes_max
+                    let full = self.pending.changes() >= self.policy.sealing.changes_max
                         || self.bytes >= self.policy.sealing.bytes_max;
                     let old = self.since.is_some_and(|s| s.elapsed() >= self.policy.age);
                     if full || old {
@@ -195,22 +186,21 @@ impl Work {
 
     fn take(&mut self, committed: &Committed) -> Result<(), RecordError> {
         self.since.get_or_insert_with(Instant::now);
-        let (part, schema) = (&mut self.part, &self.schema);
+        let (pending, schema) = (&mut self.pending, &self.schema);
         let (mut at, mut bytes) = (0, 0);
         committed.body.for_each(|item| {
             let Item::Change(change) = item else {
                 return Ok::<(), RecordError>(());
             };
             bytes += size(change);
-            part.change(at, change).map_err(|error| {
+            pending.change(at, change).map_err(|error| {
                 let table = schema.tables[change.table].name.short();
                 RecordError::Contradiction(committed.commit, table, error.to_string())
             })?;
             at += 1;
             Ok(())
         })?;
-        part.commit(committed.meta.clone());
-        self.changes += at as u64;
+        pending.commit(committed.meta.clone());
         self.bytes += bytes;
         Ok(())
     }
@@ -218,11 +208,14 @@ impl Work {
     /// Seals what there is.
     fn seal(&mut self, say: &dyn Fn(Said)) -> Result<(), RecordError> {
         self.since = None;
-        let head = self.part.head();
-        if head == self.part.first {
+        if self.pending.is_empty() {
             return Ok(());
         }
-        let recorded = self.writer.append(&self.part, self.policy.sealing)?;
+        let head = self.pending.head();
+        let next = Pending::after(self.schema.clone(), head);
+        let recorded = self
+            .writer
+            .append(std::mem::replace(&mut self.pending, next))?;
         self.sealed(head, recorded.segments, say)
     }
 
@@ -245,13 +238,14 @@ impl Work {
                 .change(&change, size(&change))
                 .map_err(|error| match error {
                     LargeError::Store(error) => RecordError::Store(error),
-                    LargeError::Contradiction(error) => {
+                    LargeError::TooWide(error) => {
                         let table = schema.tables[change.table].name.short();
                         RecordError::Contradiction(committed.commit, table, error.to_string())
                     }
                 })
         })?;
         let recorded = large.seal()?;
+        self.pending = Pending::after(self.schema.clone(), committed.commit);
         self.sealed(committed.commit, recorded.segments, say)
     }
 
@@ -262,8 +256,7 @@ impl Work {
         segments: u64,
         say: &dyn Fn(Said),
     ) -> Result<(), RecordError> {
-        self.part = part(&self.schema, head);
-        (self.changes, self.bytes) = (0, 0);
+        self.bytes = 0;
         say(Said::Sealed(head));
         self.segments += segments;
         if self.segments >= MERGE_EVERY {

@@ -142,6 +142,9 @@ impl Watch<'_> {
             if self.until.is_some_and(|until| self.durable.lsn() >= until) {
                 return Ok(Ended::Stopped);
             }
+            if self.until.is_some_and(|until| self.passed >= until) && !self.ends.is_empty() {
+                self.recorder().seal();
+            }
         }
     }
 
@@ -158,10 +161,7 @@ impl Watch<'_> {
 
     fn judge(&mut self, tell: &mut dyn FnMut(Told<'_>) -> bool) -> Result<(), WatchError> {
         if self.judging.judge() {
-            self.recorder
-                .as_ref()
-                .expect("it records until the end")
-                .seal();
+            self.recorder().seal();
         }
         for rule in self.judging.slowed() {
             tell(Told::Note(&format!(
@@ -248,6 +248,7 @@ impl Watch<'_> {
                 }
             }
             Input::Mark => {}
+            Input::Seal => self.recorder().seal(),
             Input::Connected { in_bulk } => {
                 self.outside.health.streaming();
                 if in_bulk {
@@ -349,9 +350,12 @@ impl Watch<'_> {
         self.clock = self.clock.max(committed.meta.time.unwrap_or(0));
         self.made.extend(committed.meta.time);
         self.outside.metrics.received(1, changes);
-        let recorder = self.recorder.as_ref().expect("it records until the end");
-        recorder.record(Arc::new(committed));
+        self.recorder().record(Arc::new(committed));
         Ok(())
+    }
+
+    fn recorder(&self) -> &Recorder {
+        self.recorder.as_ref().expect("it records until the end")
     }
 
     /// Nothing of ours lies before this position that has not come.

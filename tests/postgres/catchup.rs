@@ -139,6 +139,58 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             (out, batches)
         })
     };
+    // Ahead of what is durable, from a copy of the slot; and of the slot itself, where there is no room for a copy.
+    let ahead = |slot: String, has_room: bool| {
+        let stand = &stand;
+        run(async move {
+            let client = session(&stand.url()).await;
+            let catchup = Catchup::new(&client, &slot, NAME).expect("a name");
+            let before = catchup.backlog().await.expect("a backlog");
+            let mut out = Vec::new();
+            let mut ahead = catchup.ahead(50..=50).await;
+            assert_eq!(ahead.is_ahead(), has_room);
+            loop {
+                let mut assembler = Assembler::new(
+                    stand.assembler.relations().clone(),
+                    Limits::new(stand.directory.path()),
+                );
+                let mut batch = ahead.next_batch().await.expect("a piece");
+                while let Some(message) = batch.next().await.expect("a message") {
+                    if let Some(Fed::Transaction(found)) = assembler.feed(&message).expect("fed") {
+                        out.push((found.meta.clone(), found.end_lsn, items(&found)));
+                    }
+                }
+                let is_last = ahead.was_last(batch.messages()).is_some();
+                let end = out.last().expect("a transaction").1;
+                drop(batch);
+                match has_room {
+                    true => {
+                        let now = catchup.backlog().await.expect("a backlog");
+                        assert_eq!(now.confirmed, before.confirmed, "nothing is durable yet");
+                    }
+                    false => _ = catchup.advance(end).await.expect("the slot moves"),
+                }
+                if is_last {
+                    break;
+                }
+            }
+            assert!(ahead.backlog().await.expect("a backlog").is_near());
+            ahead.end().await.expect("the copy goes");
+            out
+        })
+    };
+    let slots = |sql: &str| stand.sql(&sql.replace("SLOT", &stand.slot()));
+    slots("select pg_copy_logical_replication_slot('SLOT', 'SLOT_full')");
+    let read_ahead = ahead(stand.slot(), true);
+    // So many that no other one has room.
+    let free = "(select current_setting('max_replication_slots')::int - count(*) from pg_replication_slots)";
+    slots(&format!(
+        "select pg_create_physical_replication_slot('SLOT_taken_' || n) from generate_series(1, {free}) n"
+    ));
+    let read_alone = ahead(format!("{}_full", stand.slot()), false);
+    slots(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 'SLOT_taken_%'",
+    );
     let (whole, once) = drain(format!("{}_whole", stand.slot()), 1_000_000);
     let (pieces, many) = drain(stand.slot(), 50);
     assert!(once == 1 && many > 5, "{once} {many}");
@@ -149,6 +201,8 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             .collect()
     };
     assert_eq!(changed(&whole), changed(&pieces));
+    assert_eq!(changed(&whole), changed(&read_ahead));
+    assert_eq!(changed(&whole), changed(&read_alone));
     run(async {
         let client = session(&stand.url()).await;
         assert!(Catchup::new(&client, "no'slot", NAME).is_err());

@@ -444,7 +444,7 @@ impl Feed<'_> {
 
     async fn run(&self, each: &mut Each<'_>) -> Result<(), JudgeError> {
         let reset = self.tuning.mistake != Some(Mistake::NoReset);
-        super::run(self.engine, &self.lifted.physical, reset, each).await
+        self.lifted.physical.run(self.engine, reset, each).await
     }
 }
 

@@ -15,19 +15,13 @@ mod clock_tests;
 mod flips;
 mod keys;
 mod pairs;
+mod pipe;
 mod plan;
 mod slot;
 mod source;
 mod spans;
 mod standing;
 mod summary;
-
-use std::sync::Arc;
-
-use datafusion::arrow::array::RecordBatch;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
 
 use super::JudgeError;
 use super::engine::Engine;
@@ -140,23 +134,4 @@ pub(super) async fn reached(
     let (lifted, _) = Lifted::plan(engine, compiled, Summaries::OfWholeTables, None).await?;
     let when = lifted.ticking.as_ref().and_then(|ticking| ticking.words());
     Ok((lifted.reached, when))
-}
-
-/// Runs a cached plan once more.
-async fn run(
-    engine: &Engine,
-    plan: &Arc<dyn ExecutionPlan>,
-    reset: bool,
-    each: &mut (dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send),
-) -> Result<(), JudgeError> {
-    let mut plan = Arc::clone(plan);
-    if reset {
-        // Joins keep their build side in a plan: without the reset a second run would see the rows of the first.
-        plan = reset_plan_states(plan).map_err(JudgeError::engine)?;
-    }
-    let mut stream = execute_stream(plan, engine.task()).map_err(super::query::execution_error)?;
-    while let Some(batch) = stream.next().await {
-        each(batch.map_err(super::query::execution_error)?)?;
-    }
-    Ok(())
 }

@@ -2,8 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use hashbrown::HashSet;
-
 use super::keys::{Chains, Dictionary};
 use super::source::{Source, Turn};
 use crate::change::Commit;
@@ -115,14 +113,12 @@ impl Scans {
         let history = &engine.view().history;
         self.number(history, &turns)?;
         let changes = self.all.iter().zip(&turns).map(|(scan, turn)| {
-            let (ended, begun): (HashSet<u32>, HashSet<u32>) = turn.alike.iter().copied().unzip();
-            let born = turn.born.iter().filter(|version| !begun.contains(*version));
-            let born = born.map(|&version| {
+            let (born, died) = scan.source.noticed(history, turn);
+            let born = born.iter().map(|&version| {
                 let (born, _) = scan.source.lifetime(history, version);
                 pair(scan.own.number_of(version), born)
             });
-            let died = turn.died.iter().filter(|_| old_images);
-            let died = died.filter(|(_, version)| !ended.contains(version));
+            let died = died.iter().filter(|_| old_images);
             let died = died.map(|&(commit, version)| pair(scan.own.number_of(version), commit));
             born.chain(died).collect()
         });

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Join, LogicalPlan, TableScan};
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::clock::Ticking;
 use super::keys::can_be_key;
+use super::pipe::Cached;
 use super::slot::{Slot, SlotTable};
 use super::source::Source;
 use super::summary::Kept;
@@ -22,8 +22,8 @@ use crate::plan::summaries::{Summary, is_row_by_row, summarize};
 
 /// A rule's query, rewritten to be judged by the lives of its keys.
 pub(super) struct Lifted {
-    /// Cached: planned once, reset before every run.
-    pub(super) physical: Arc<dyn ExecutionPlan>,
+    /// Planned once, reset before every run.
+    pub(super) physical: Cached,
     /// What the scans read, in the order of the plan's scans.
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) how: How,
@@ -84,7 +84,7 @@ impl Lifted {
         }
         let physical = engine.physical(&lifted).await;
         let lifted = Lifted {
-            physical: physical.map_err(words)?,
+            physical: Cached::new(physical.map_err(words)?, &slots),
             slots,
             how,
             reached,
@@ -204,7 +204,7 @@ async fn kept(engine: &Engine, summary: &Summary) -> Result<Kept, String> {
             provider_as_source(Arc::new(SlotTable(Arc::clone(&slot))))
         });
         let delta = engine.physical(&lifted.map_err(words)?).await;
-        deltas.push(delta.map_err(words)?);
+        deltas.push(Cached::new(delta.map_err(words)?, &[]));
     }
     Ok(Kept::new(
         summary.clone(),

@@ -45,6 +45,21 @@ impl Slot {
         })
     }
 
+    /// The columns that the scan reads, and the commit.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.read
+    }
+
+    /// The rows, in batches.
+    pub(super) fn slices(&self) -> Vec<RecordBatch> {
+        let rows = self.rows.lock().expect("no holder panics");
+        let slices = rows.iter().flat_map(|rows| {
+            let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+            starts.map(|start| rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
+        });
+        slices.collect()
+    }
+
     /// Puts rows in the place of those that were there: the columns that the scan reads, and the commit of each row.
     pub(super) fn fill(
         &self,
@@ -106,14 +121,7 @@ impl PartitionStream for SlotStream {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.0.rows.lock().expect("no holder panics").clone();
-        let slices = rows.into_iter().flat_map(|rows| {
-            let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-            starts
-                .map(|start| Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))))
-                .collect::<Vec<_>>()
-        });
-        let stream = futures::stream::iter(slices);
+        let stream = futures::stream::iter(self.0.slices().into_iter().map(Ok));
         Box::pin(RecordBatchStreamAdapter::new(
             Arc::clone(&self.0.read),
             stream,

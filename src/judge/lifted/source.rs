@@ -1,6 +1,8 @@
 //! Where a scan's row versions come from: a table of the history, a relation that only grows, the figures of an aggregate.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, interleave, take};
@@ -11,18 +13,30 @@ use crate::change::Commit;
 use crate::judge::JudgeError;
 use crate::judge::catalog::Named;
 use crate::judge::engine::Engine;
-use crate::state::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, History, Relation};
+use crate::state::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, Delta, History, Relation};
 
 /// What a batch of commits does to the rows of one scan.
-#[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Versions that begin.
-    pub(super) born: Vec<u32>,
+    pub(super) born: Arc<[u32]>,
     /// Versions that end, each with the first position at which it is gone.
-    pub(super) died: Vec<(Commit, u32)>,
-    /// Versions that were replaced by one that says the same to the scan, with that one: no verdict can change with them.
-    pub(super) alike: Vec<(u32, u32)>,
+    pub(super) died: Arc<[(Commit, u32)]>,
+    /// What a table's rows did, where they are those of a table.
+    delta: Option<Arc<Delta>>,
 }
+
+impl Turn {
+    pub(super) fn new(born: Vec<u32>, died: Vec<(Commit, u32)>) -> Self {
+        Turn {
+            born: born.into(),
+            died: died.into(),
+            delta: None,
+        }
+    }
+}
+
+/// Versions that begin, and versions that end with the first position at which they are gone.
+type Noticed<'a> = (Cow<'a, [u32]>, Cow<'a, [(Commit, u32)]>);
 
 /// The row versions of one scan, known by numbers.
 pub(super) struct Source {
@@ -63,10 +77,11 @@ impl Source {
         match &mut self.origin {
             Origin::Table(table) => {
                 let table = &history.tables[*table];
+                let delta = table.delta(range);
                 let turn = Turn {
-                    born: table.born_in(range),
-                    died: table.died_in(range).collect(),
-                    alike: table.replaced_alike(&self.columns, range),
+                    born: Arc::clone(&delta.born),
+                    died: Arc::clone(&delta.died),
+                    delta: Some(delta),
                 };
                 match table.not_known_in(&self.columns, &turn.born) {
                     None => Ok(turn),
@@ -75,12 +90,21 @@ impl Source {
             }
             Origin::Grown(named, grown) => {
                 let (batch, born) = grown_rows(history, named, &self.columns, range)?;
-                Ok(Turn {
-                    born: grown.add(batch, &born)?,
-                    ..Turn::default()
-                })
+                Ok(Turn::new(grown.add(batch, &born)?, Vec::new()))
             }
             Origin::Summary(kept) => Box::pin(kept.advance(engine, range)).await,
+        }
+    }
+
+    /// The versions of a turn that begin, and those that end, but for those that were replaced by one that says the same to the scan: no
+    /// verdict can change with them.
+    pub(super) fn noticed<'a>(&self, history: &History, turn: &'a Turn) -> Noticed<'a> {
+        match (&self.origin, &turn.delta) {
+            (Origin::Table(table), Some(delta)) => {
+                let (born, died) = delta.noticed(&history.tables[*table], &self.columns);
+                (born.into(), died.into())
+            }
+            _ => ((&*turn.born).into(), (&*turn.died).into()),
         }
     }
 

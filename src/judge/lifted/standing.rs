@@ -135,7 +135,7 @@ impl Standing {
         let turn = source.advance(engine, range).await?;
         let history = &engine.view().history;
         let reset = self.tuning.mistake != Some(Mistake::NoReset);
-        for &(commit, version) in &turn.died {
+        for &(commit, version) in &*turn.died {
             self.states.add(commit);
             if self.tuning.mistake != Some(Mistake::NoOldImage) {
                 self.spans.end(version, commit);
@@ -155,12 +155,14 @@ impl Standing {
                 Some((version, born, end_within(died, range)))
             };
             let spans = &mut self.spans;
-            super::run(engine, &self.lifted.physical, reset, &mut |batch| {
-                spans.add(compiled, &batch, &mut |rows| {
-                    Ok(rows.commits.iter().map(|&mark| holds(mark)).collect())
+            let physical = &self.lifted.physical;
+            physical
+                .run(engine, reset, &mut |batch| {
+                    spans.add(compiled, &batch, &mut |rows| {
+                        Ok(rows.commits.iter().map(|&mark| holds(mark)).collect())
+                    })
                 })
-            })
-            .await?;
+                .await?;
         }
         Ok(Stood::Judged)
     }
@@ -246,11 +248,9 @@ impl Standing {
             }
             let anchors = &mut scans.anchors;
             let spans = &mut self.spans;
-            super::run(
-                engine,
-                &self.lifted.physical,
-                reset,
-                &mut |batch: RecordBatch| {
+            let physical = &self.lifted.physical;
+            physical
+                .run(engine, reset, &mut |batch: RecordBatch| {
                     spans.add(compiled, &batch, &mut |rows: &Rows<'_>| {
                         let anchor = locality.anchor.iter();
                         let anchor =
@@ -262,9 +262,8 @@ impl Standing {
                             .map(|(number, &commit)| holds(&pairs, (*number)?, commit))
                             .collect())
                     })
-                },
-            )
-            .await?;
+                })
+                .await?;
             rest = &rest[taken..];
         }
         Ok(Stood::Judged)
@@ -302,12 +301,12 @@ impl Standing {
         for &version in &versions {
             self.spans.end(version, *range.start());
         }
-        for &(commit, version) in &turn.died {
+        for &(commit, version) in &*turn.died {
             self.states.add(commit);
             self.spans.end(version, commit);
         }
         versions.retain(|&version| !is_gone(version));
-        versions.extend(turn.born);
+        versions.extend(&*turn.born);
         for part in feed.parts(source, &versions, range)? {
             let judged = feed.versions_in_time(source, part, range, &times).await?;
             for &(_, commit) in &judged {

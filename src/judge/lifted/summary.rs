@@ -10,9 +10,9 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{concat_batches, take};
 use datafusion::arrow::datatypes::{DataType as ArrowType, Decimal128Type, Int64Type};
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::keys::Dictionary;
+use super::pipe::Cached;
 use super::slot::Slot;
 use super::source::{Grown, Source, Turn};
 use crate::change::Commit;
@@ -31,7 +31,7 @@ const VALUES_MAX: usize = 8_000_000;
 pub(super) struct Kept {
     summary: Summary,
     /// What says how the additive figures change, then how often values occur, one query for each figure of ordered values.
-    deltas: Vec<Arc<dyn ExecutionPlan>>,
+    deltas: Vec<Cached>,
     slot: Arc<Slot>,
     rows: Source,
     numbers: Dictionary,
@@ -80,7 +80,7 @@ impl Kept {
     /// `deltas` are the lifted queries of the summary in the order of [`Summary::queries`]; they all read `slot`.
     pub(super) fn new(
         summary: Summary,
-        deltas: Vec<Arc<dyn ExecutionPlan>>,
+        deltas: Vec<Cached>,
         slot: Arc<Slot>,
         rows: Source,
     ) -> Self {
@@ -109,11 +109,11 @@ impl Kept {
         // What dies at a commit is taken away and what is born is added: each under a mark of its own.
         let mut marks = Vec::new();
         let mut versions = Vec::new();
-        for &version in &turn.born {
+        for &version in &*turn.born {
             versions.push(version);
             marks.push(i64::from(self.rows.lifetime(history, version).0) * 2 + 1);
         }
-        for &(commit, version) in &turn.died {
+        for &(commit, version) in &*turn.died {
             versions.push(version);
             marks.push(i64::from(commit) * 2);
         }
@@ -121,11 +121,12 @@ impl Kept {
         let mut found = Vec::new();
         for (at, delta) in self.deltas.iter().enumerate() {
             let mut batches = Vec::new();
-            super::run(engine, delta, true, &mut |batch| {
-                batches.push(batch);
-                Ok(())
-            })
-            .await?;
+            delta
+                .run(engine, true, &mut |batch| {
+                    batches.push(batch);
+                    Ok(())
+                })
+                .await?;
             let encoder = at.checked_sub(1).map(|at| &mut self.ordered[at].encoder);
             found.push(Rows::new(&batches, self.summary.groups, encoder)?);
         }
@@ -259,13 +260,14 @@ impl Kept {
 
     /// A group's figures as its row shows them.
     fn shown(&mut self, number: u32) -> Result<Vec<Shown>, JudgeError> {
-        let fields = Arc::clone(&self.summary.schema);
-        let types = fields.fields().iter().skip(self.summary.groups);
-        let figures = self.summary.figures.clone();
-        let group = self.group(number);
+        self.group(number);
+        let group = self.groups[number as usize].as_ref();
+        let group = group.expect("made where it was not there");
+        let fields = self.summary.schema.fields().iter();
+        let types = fields.skip(self.summary.groups);
         let (mut sums, mut ordered) = (0, group.ordered.iter());
-        let mut shown = Vec::new();
-        for (figure, field) in figures.iter().zip(types) {
+        let mut shown = Vec::with_capacity(self.summary.figures.len());
+        for (figure, field) in self.summary.figures.iter().zip(types) {
             let Figure::Of { which, .. } = figure else {
                 let (sum, values) = (group.sums[sums], group.values[sums]);
                 sums += 1;
@@ -331,11 +333,7 @@ impl Kept {
             self.figures.died[version] = commit;
             died.push((commit, u32::try_from(version).expect("fewer than 2^32")));
         }
-        Ok(Turn {
-            born,
-            died,
-            alike: Vec::new(),
-        })
+        Ok(Turn::new(born, died))
     }
 }
 

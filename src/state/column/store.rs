@@ -412,6 +412,11 @@ impl Slots {
         }
     }
 
+    /// Whether nothing but values was ever there.
+    pub(super) fn all_hold_values(&self) -> bool {
+        self.marks.is_empty()
+    }
+
     pub(super) fn push(&mut self, slot: Slot) {
         self.count += 1;
         if slot != Slot::Value || !self.marks.is_empty() {
