@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use firstbad::change::{Change, Op};
 use firstbad::source;
 use firstbad::state::History;
 use firstbad::store::disk::{Disk, Memory};
 use firstbad::store::verify::{Options, verify};
-use firstbad::store::{Format, Kind, Sealing, Store, Writer};
+use firstbad::store::{Format, Kind, Pending, Sealing, Store, Writer};
 
 pub(crate) fn shop() -> History {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/shop");
@@ -68,4 +69,87 @@ fn the_shop_goes_in_and_comes_out() {
     println!("{report:?}");
     assert_eq!(report.damage, []);
     assert_eq!(report.proved, store.ledger().snapshots.len() as u64);
+}
+
+/// What a server sends of a recorded change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// The old key where it changed, and the new row.
+    Keys,
+    /// The same without what an update left alone, as with large values.
+    Changed,
+    /// The old row and the new one.
+    Rows,
+}
+
+fn sent(history: &History, mut change: Change, how: Sent) -> Change {
+    let key = &history.schema.tables[change.table].primary_key;
+    if how == Sent::Rows || key.is_empty() {
+        change.key = None;
+        return change;
+    }
+    let before = change.before.take();
+    if let (Op::Update, Some(before), Some(after)) = (change.op, &before, &mut change.after) {
+        let is_same = |at: usize, cell| before.iter().any(|(have, old)| (*have, old) == (at, cell));
+        if how == Sent::Changed {
+            after.retain(|(at, cell)| key.contains(at) || !is_same(*at, cell));
+        }
+        let moved = |cell: &(usize, _)| key.contains(&cell.0) && !is_same(cell.0, &cell.1);
+        if !after.iter().any(moved) {
+            change.key = None;
+        }
+    }
+    change
+}
+
+#[test]
+fn what_a_watcher_records_is_what_was_sent() {
+    let history = shop();
+    for how in [Sent::Keys, Sent::Changed, Sent::Rows] {
+        let disk: Arc<dyn Disk> = Arc::new(Memory::new());
+        let mut writer =
+            Writer::on(Arc::clone(&disk), || format_of(&history, 1)).expect("an empty disk");
+        writer
+            .add(&history, 0, Default::default())
+            .expect("it begins");
+        let mut pending = Pending::after(history.schema.clone(), 0);
+        for commit in 1..=history.head() {
+            for (at, change) in history.recorded(commit, usize::MAX).into_iter().enumerate() {
+                let change = sent(&history, change, how);
+                pending.change(at, &change).expect("it fits");
+            }
+            pending.commit(history.meta(commit).expect("it was seen").clone());
+            if commit % 700 == 0 || commit == history.head() {
+                assert_eq!(pending.head(), commit);
+                let next = Pending::after(history.schema.clone(), commit);
+                let recorded = writer.append(std::mem::replace(&mut pending, next));
+                assert!(recorded.expect("it is sealed").changes > 0);
+            }
+        }
+        let nothing = writer.append(pending).expect("nothing to do");
+        assert_eq!(nothing.segments, 0);
+        drop(writer);
+        let store = Store::on(Arc::clone(&disk)).expect("it opens");
+        let back = store.history().expect("it is whole");
+        assert_eq!(back.transactions, history.transactions);
+        for commit in 1..=history.head() {
+            assert_eq!(
+                back.recorded(commit, 99),
+                history.recorded(commit, 99),
+                "{how:?} #{commit}"
+            );
+        }
+        let (own, other) = (
+            back.state_fingerprint(back.head()),
+            history.state_fingerprint(history.head()),
+        );
+        assert_eq!(own, other);
+        let options = Options {
+            since: None,
+            head: Some(store.chain().head()),
+            prove: true,
+        };
+        let report = verify(&disk, &options, &|_, _, _| {}).expect("it is read");
+        assert_eq!(report.damage, []);
+    }
 }
