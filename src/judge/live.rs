@@ -198,9 +198,11 @@ impl Live {
         self.rules.iter().map(|followed| &followed.rule)
     }
 
-    /// Whether a rule is judged as a whole from time to time, not at every commit.
-    pub fn on_a_cadence(&self, rule: usize) -> bool {
-        matches!(self.rules[rule].road, Road::Whole { .. })
+    /// How much is taken on at once, from now on.
+    #[doc(hidden)]
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+        self.plan(true);
     }
 
     /// How long rules of the whole rest between two judgements: so long at least, and so many times what a judgement took.

@@ -1,6 +1,7 @@
 //! The changes of a table as they are written down: what each named, and nothing that the state before it tells.
 //!
 //! The image before a change names the key and what the change replaced, for a delete the whole row; the image after names what is new.
+//! What comes from a stream that does not tell the old row has the key before, and after it also what it may have left alone.
 //! Cells that an image does not name are marked in its [`StoredRows`] as not known.
 
 use std::ops::RangeInclusive;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use firstbad::change::{Change, Op};
+use firstbad::change::{Cell, Change, Op};
 use firstbad::source;
 use firstbad::state::History;
 use firstbad::store::disk::{Disk, Memory};
@@ -90,11 +90,11 @@ fn sent(history: &History, mut change: Change, how: Sent) -> Change {
     }
     let before = change.before.take();
     if let (Op::Update, Some(before), Some(after)) = (change.op, &before, &mut change.after) {
-        let is_same = |at: usize, cell| before.iter().any(|(have, old)| (*have, old) == (at, cell));
+        let is_same = |cell: &(usize, Cell)| before.contains(cell);
         if how == Sent::Changed {
-            after.retain(|(at, cell)| key.contains(at) || !is_same(*at, cell));
+            after.retain(|cell| key.contains(&cell.0) || !is_same(cell));
         }
-        let moved = |cell: &(usize, _)| key.contains(&cell.0) && !is_same(cell.0, &cell.1);
+        let moved = |cell: &(usize, Cell)| key.contains(&cell.0) && !is_same(cell);
         if !after.iter().any(moved) {
             change.key = None;
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use datafusion::arrow::datatypes::DataType as ArrowType;
 
-use super::{Live, Turn};
+use super::{Live, Road, Turn};
 use crate::judge::{Options, Prepared};
 use crate::plan::Plan;
 use crate::rule::{Check, Rule};
@@ -14,6 +14,11 @@ use crate::rule::{Check, Rule};
 const DETAILS_MAX: usize = 10_000;
 
 impl Live {
+    /// Whether a rule is judged as a whole from time to time, not at every commit.
+    pub fn on_a_cadence(&self, rule: usize) -> bool {
+        matches!(self.rules[rule].road, Road::Whole { .. })
+    }
+
     /// The tables that a rule reads, its subject among them, as `schema.name`.
     pub fn reads(&self, rule: usize) -> Vec<String> {
         let rule = &self.rules[rule].rule;
