@@ -1,6 +1,6 @@
 //! What watching a real server costs, beside Postgres' own tools on copies of the same slot and in the same run.
 //!
-//! `cargo bench --profile dist --bench watch -- [drain] [latency] [load] [--transactions 200000] [--seconds 20] [--rows 5000000] [--rounds 3]`
+//! `cargo bench --profile dist --bench watch -- [drain] [latency] [load] [--transactions 200000] [--seconds 20] [--rows 5000000] [--rounds 3] [--tcp]`
 
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
@@ -20,6 +20,7 @@ struct Sizes {
     seconds: usize,
     rows: usize,
     rounds: usize,
+    tcp: bool,
 }
 
 fn main() -> Result<(), Failure> {
@@ -29,6 +30,7 @@ fn main() -> Result<(), Failure> {
         seconds: 20,
         rows: 5_000_000,
         rounds: 3,
+        tcp: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -38,6 +40,7 @@ fn main() -> Result<(), Failure> {
             "--seconds" => sizes.seconds = value()?.parse()?,
             "--rows" => sizes.rows = value()?.parse()?,
             "--rounds" => sizes.rounds = value()?.parse()?,
+            "--tcp" => sizes.tcp = true,
             "--bench" => {}
             part => parts.push(part.to_owned()),
         }
@@ -150,7 +153,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn drain(sizes: &Sizes) -> Result<(), Failure> {
     let cluster = bank();
     let place = tempfile::tempdir()?;
-    let url = cluster.url("postgres");
+    let url = url(&cluster, sizes.tcp);
     let watch = [
         "watch",
         &url,
@@ -198,7 +201,7 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
             copy_slot(&cluster, &slot);
             let before = server_cpu(&cluster)?;
             let seconds = if which == 0 {
-                receive(&cluster, &slot, &end)?
+                receive(&cluster, sizes.tcp, &slot, &end)?
             } else {
                 let copy = format!("store{round}{which}");
                 timed(
@@ -257,12 +260,25 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
     Ok(())
 }
 
-fn receive(cluster: &Cluster, slot: &str, end: &str) -> Result<f64, Failure> {
+/// Where all of them reach the server: its socket, or by TCP.
+fn host(cluster: &Cluster, tcp: bool) -> String {
+    match tcp {
+        true => "127.0.0.1".into(),
+        false => cluster.directory().display().to_string(),
+    }
+}
+
+fn url(cluster: &Cluster, tcp: bool) -> String {
+    let host = host(cluster, tcp).replace('/', "%2F");
+    format!("postgres://postgres@{host}:{}/postgres", cluster.port())
+}
+
+fn receive(cluster: &Cluster, tcp: bool, slot: &str, end: &str) -> Result<f64, Failure> {
     let begun = Instant::now();
-    // Both by TCP.
+    let host = host(cluster, tcp);
     let arguments = [
         "--host",
-        "127.0.0.1",
+        &host,
         "--slot",
         slot,
         "--start",
@@ -290,7 +306,7 @@ fn receive(cluster: &Cluster, slot: &str, end: &str) -> Result<f64, Failure> {
 fn latency(sizes: &Sizes) -> Result<(), Failure> {
     let cluster = bank();
     let place = tempfile::tempdir()?;
-    let url = cluster.url("postgres");
+    let url = url(&cluster, sizes.tcp);
     let watch = ["watch", &url, "--store", "store", "--rules", RULES];
     timed(&mut firstbad(
         place.path(),

@@ -3,7 +3,6 @@
 mod queue;
 
 use std::future::Future;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -122,21 +121,8 @@ async fn end<T>(task: &mut tokio::task::JoinHandle<T>) {
     let _ = tokio::time::timeout(ENDING_MAX, task).await;
 }
 
-/// Memory that the process holds; None where the system does not tell. It is looked at once in a while.
+/// Memory that the process holds; None where the system does not tell.
 fn resident_bytes() -> Option<u64> {
-    static LAST: Mutex<Option<(Instant, Option<u64>)>> = Mutex::new(None);
-    let mut last = LAST.lock().expect("no holder panics");
-    match *last {
-        Some((at, bytes)) if at.elapsed() < LOOK_EVERY => bytes,
-        _ => {
-            let bytes = look_at_the_memory();
-            *last = Some((Instant::now(), bytes));
-            bytes
-        }
-    }
-}
-
-fn look_at_the_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * 4096)

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(touching(&[0, 1]), [1, 4]);
         assert_eq!(touching(&[2]), [2, 3]);
         let noticed = |columns: &[usize], range| table.delta(&range).noticed(&table, columns);
-        let all = vec![(1, 0), (2, 2), (3, 3), (4, 5)];
+        let all = [(1, 0), (2, 2), (3, 3), (4, 5)];
         let ends = |numbers: &[usize]| numbers.iter().map(|&at| all[at]).collect::<Vec<_>>();
         assert_eq!(noticed(&[0], 0..=4), (vec![0, 1], vec![]));
         assert_eq!(noticed(&[0, 1], 0..=4), (vec![0, 1, 2], ends(&[0])));

@@ -73,9 +73,9 @@ impl Pending {
             unseen: false,
             changes: self.changes,
             lsn_from: lsns().next(),
-            lsn_to: lsns().last(),
+            lsn_to: lsns().next_back(),
             time_from: times().next(),
-            time_to: times().last(),
+            time_to: times().next_back(),
         })
     }
 }

@@ -35,11 +35,7 @@ pub(in crate::judge) async fn guarded_all<T: Send + 'static>(
     jobs: Vec<Job<T>>,
     lanes: usize,
 ) -> Vec<Result<T, JudgeError>> {
-    // Most are done before anybody looks at them.
-    let begun = jobs
-        .first()
-        .map_or(Ok(()), |job| job.limits.look(Duration::ZERO));
-    if let Err(error) = begun {
+    if let Some(error) = jobs.first().and_then(|job| too_much(&job.limits)) {
         return jobs.iter().map(|_| Err(error.clone())).collect();
     }
     let lanes = lanes.min(jobs.len());
@@ -52,6 +48,19 @@ pub(in crate::judge) async fn guarded_all<T: Send + 'static>(
     let done = done.iter_mut().map(Option::take);
     done.map(|result| result.unwrap_or_else(|| Err(panicked())))
         .collect()
+}
+
+/// Why nothing can be begun. Most jobs are done before anybody looks at them, so this is asked before; where all was well a moment ago it
+/// is not asked again.
+fn too_much(limits: &Limits) -> Option<JudgeError> {
+    static WELL: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut well = lock(&WELL);
+    if well.is_some_and(|at| at.elapsed() < LOOK_EVERY) && limits.rule_timeout > Duration::ZERO {
+        return None;
+    }
+    let error = limits.look(Duration::ZERO).err();
+    *well = error.is_none().then(Instant::now);
+    error
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
