@@ -275,6 +275,7 @@ impl Live {
             self.look_closely(at, turn);
         }
         self.judged = Some(head);
+        self.history().let_deltas_go();
         for (followed, turn) in self.rules.iter_mut().zip(&mut turns) {
             turn.late |= matches!(followed.road, Road::Whole { .. });
             turn.slowed = std::mem::take(&mut followed.slowed);

@@ -28,9 +28,7 @@ use super::{Lsn, PostgresError, Session};
 mod tests;
 
 /// Good sizes of pieces, in messages.
-pub const PIECES: RangeInclusive<u32> = 150_000..=1_000_000;
-/// A piece is this much larger than what the server reads once more for it, as far as its greatest size allows.
-const READ_AGAIN_SHARE: u64 = 4;
+pub const PIECES: RangeInclusive<u32> = 100_000..=1_000_000;
 /// The oldest server whose plugin sends logical messages.
 const MESSAGES_SINCE: u32 = 140_000;
 /// With less than this to read, the stream is as fast.
@@ -219,8 +217,8 @@ impl Ahead<'_, '_> {
         let backlog = self.catchup.backlog_of(slot).await?;
         if let Some(begun) = &self.begun {
             let read = backlog.confirmed.0.saturating_sub(begun.confirmed.0).max(1);
-            let wanted = backlog.again_bytes.saturating_mul(READ_AGAIN_SHARE);
-            let messages = u64::from(self.messages).saturating_mul(wanted) / read;
+            // As large as what the server reads once more for it.
+            let messages = u64::from(self.messages).saturating_mul(backlog.again_bytes) / read;
             let messages = u32::try_from(messages).unwrap_or(u32::MAX);
             self.messages = messages.clamp(*self.sizes.start(), *self.sizes.end());
         }

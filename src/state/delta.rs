@@ -1,5 +1,6 @@
 //! What a range of commits did to the rows of a table: put together once for all who ask.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -34,7 +35,10 @@ pub struct Delta {
 /// The columns that pair rows, and the net effects of the range then.
 type Effects = (Vec<usize>, Arc<[NetEffect]>);
 
-/// The last range that somebody asked for. It is gone with the next change.
+/// Versions that begin, and versions that end with the first position at which they are gone.
+pub type Noticed<'a> = (Cow<'a, [u32]>, Cow<'a, [(Commit, u32)]>);
+
+/// The last range that somebody asked for. It is gone with the next change, or when nobody will ask any more.
 pub(super) type LastDelta = Mutex<Option<(RangeInclusive<Commit>, Arc<Delta>)>>;
 
 impl TableVersions {
@@ -49,6 +53,10 @@ impl TableVersions {
         let delta = Arc::new(Delta::of(self, range));
         *last = Some((range.clone(), Arc::clone(&delta)));
         delta
+    }
+
+    pub(super) fn let_the_last_delta_go(&self) {
+        *self.last_delta.lock().expect("no holder panics") = None;
     }
 
     /// Versions that were replaced in a range of commits by one that is visible at some position: the version that a commit found and the
@@ -88,9 +96,17 @@ impl Delta {
         let by_first: HashMap<u32, u32> =
             numbered().map(|(at, pair)| (pair.0, number(at))).collect();
         let of = |by: &HashMap<u32, u32>, version: u32| by.get(&version).copied().unwrap_or(NONE);
+        // Without pairs nobody asks.
+        let (some_born, some_died) = match pairs.is_empty() {
+            true => (&[][..], &[][..]),
+            false => (&born[..], &died[..]),
+        };
         Delta {
-            pair_of_born: born.iter().map(|&row| of(&by_last, row)).collect(),
-            pair_of_died: died.iter().map(|&(_, row)| of(&by_first, row)).collect(),
+            pair_of_born: some_born.iter().map(|&row| of(&by_last, row)).collect(),
+            pair_of_died: some_died
+                .iter()
+                .map(|&(_, row)| of(&by_first, row))
+                .collect(),
             born: born.into(),
             died: died.into(),
             pairs,
@@ -99,13 +115,12 @@ impl Delta {
         }
     }
 
-    /// What somebody notices who reads only some columns: the versions that begin, and those that end. One that takes the place of another
-    /// and says the same is noticed by neither.
-    pub fn noticed(
-        &self,
-        table: &TableVersions,
-        columns: &[usize],
-    ) -> (Vec<u32>, Vec<(Commit, u32)>) {
+    /// What somebody notices who reads only some columns. A version that takes the place of another and says the same is not noticed, and
+    /// the end of the other one neither.
+    pub fn noticed(&self, table: &TableVersions, columns: &[usize]) -> Noticed<'_> {
+        if self.pairs.is_empty() {
+            return ((&*self.born).into(), (&*self.died).into());
+        }
         let mut alike = vec![true; self.pairs.len()];
         for &column in columns {
             let same = self.alike[column].get_or_init(|| {
@@ -118,14 +133,12 @@ impl Delta {
         }
         let is_noticed = |pair: u32| pair == NONE || !alike[pair as usize];
         let born = self.born.iter().zip(&self.pair_of_born);
+        let born = born.filter(|(_, pair)| is_noticed(**pair));
         let died = self.died.iter().zip(&self.pair_of_died);
+        let died = died.filter(|(_, pair)| is_noticed(**pair));
         (
-            born.filter(|(_, pair)| is_noticed(**pair))
-                .map(|(row, _)| *row)
-                .collect(),
-            died.filter(|(_, pair)| is_noticed(**pair))
-                .map(|(end, _)| *end)
-                .collect(),
+            born.map(|(row, _)| *row).collect(),
+            died.map(|(end, _)| *end).collect(),
         )
     }
 
@@ -199,7 +212,11 @@ mod tests {
         assert_eq!(touching(&[0]), Vec::<Commit>::new());
         assert_eq!(touching(&[0, 1]), [1, 4]);
         assert_eq!(touching(&[2]), [2, 3]);
-        let noticed = |columns: &[usize], range| table.delta(&range).noticed(&table, columns);
+        let noticed = |columns: &[usize], range| {
+            let delta = table.delta(&range);
+            let (born, died) = delta.noticed(&table, columns);
+            (born.into_owned(), died.into_owned())
+        };
         let all = [(1, 0), (2, 2), (3, 3), (4, 5)];
         let ends = |numbers: &[usize]| numbers.iter().map(|&at| all[at]).collect::<Vec<_>>();
         assert_eq!(noticed(&[0], 0..=4), (vec![0, 1], vec![]));
@@ -212,10 +229,8 @@ mod tests {
         assert_eq!(noticed(&[2], 3..=3), (vec![5], ends(&[2])));
         // What comes later is part of a later delta.
         update(&mut table, 5, vec![(1, Cell::Int(7))]);
-        let born = table.delta(&(0..=5)).born.len();
-        assert_eq!(
-            (born, table.delta(&(5..=5)).noticed(&table, &[1]).0),
-            (7, vec![8])
-        );
+        assert_eq!(table.delta(&(0..=5)).born.len(), 7);
+        let delta = table.delta(&(5..=5));
+        assert_eq!(*delta.noticed(&table, &[1]).0, [8]);
     }
 }

@@ -19,14 +19,17 @@ impl TableVersions {
     }
 
     /// The versions that some position in a range of commits sees begin, in ascending order; those of the snapshot at position 0.
-    pub fn born_in(&self, range: &RangeInclusive<Commit>) -> Vec<u32> {
+    pub(super) fn born_in(&self, range: &RangeInclusive<Commit>) -> Vec<u32> {
         let mut rows = self.births(range);
         rows.retain(|&row| self.born[row as usize] < self.died[row as usize]);
         rows
     }
 
     /// The versions that some position in a range of commits sees end, with the first position at which they are gone, in its order.
-    pub fn died_in(&self, range: &RangeInclusive<Commit>) -> impl Iterator<Item = (Commit, u32)> {
+    pub(super) fn died_in(
+        &self,
+        range: &RangeInclusive<Commit>,
+    ) -> impl Iterator<Item = (Commit, u32)> {
         let seen = |(died, row): &(Commit, u32)| self.born[*row as usize] < *died;
         self.deaths(range).iter().copied().filter(seen)
     }

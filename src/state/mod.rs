@@ -34,7 +34,7 @@ mod writes;
 mod written;
 
 pub use column::TooWide;
-pub use delta::Delta;
+pub use delta::{Delta, Noticed};
 pub use fingerprint::{Fingerprint, of_state};
 pub use gaps::Gap;
 pub use in_place::{Bounds, Chunks, InPlace, NotRead, arrow_schema, engine_order};
@@ -196,6 +196,13 @@ impl History {
                 });
             }
         });
+    }
+
+    /// Lets go of what the last ranges of commits did to the rows: all who look at them together have asked.
+    pub fn let_deltas_go(&self) {
+        self.tables
+            .iter()
+            .for_each(TableVersions::let_the_last_delta_go);
     }
 
     /// Applies the next transaction.

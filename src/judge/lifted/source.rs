@@ -1,6 +1,5 @@
 //! Where a scan's row versions come from: a table of the history, a relation that only grows, the figures of an aggregate.
 
-use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::change::Commit;
 use crate::judge::JudgeError;
 use crate::judge::catalog::Named;
 use crate::judge::engine::Engine;
-use crate::state::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, Delta, History, Relation};
+use crate::state::{COMMIT_OF_RECORDED, COMMIT_OF_TRANSACTIONS, Delta, History, Noticed, Relation};
 
 /// What a batch of commits does to the rows of one scan.
 pub(super) struct Turn {
@@ -34,9 +33,6 @@ impl Turn {
         }
     }
 }
-
-/// Versions that begin, and versions that end with the first position at which they are gone.
-type Noticed<'a> = (Cow<'a, [u32]>, Cow<'a, [(Commit, u32)]>);
 
 /// The row versions of one scan, known by numbers.
 pub(super) struct Source {
@@ -101,8 +97,7 @@ impl Source {
     pub(super) fn noticed<'a>(&self, history: &History, turn: &'a Turn) -> Noticed<'a> {
         match (&self.origin, &turn.delta) {
             (Origin::Table(table), Some(delta)) => {
-                let (born, died) = delta.noticed(&history.tables[*table], &self.columns);
-                (born.into(), died.into())
+                delta.noticed(&history.tables[*table], &self.columns)
             }
             _ => ((&*turn.born).into(), (&*turn.died).into()),
         }
