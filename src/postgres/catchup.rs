@@ -1,4 +1,4 @@
-//! A backlog, fetched in bulk: `COPY` of what the slot's peek function gives, in few large pieces.
+//! A backlog, fetched in bulk: `COPY` of what the functions for a slot's changes give, in large pieces.
 //!
 //! The stream has a message a change, and the server sends each by itself; a `COPY` of the same messages is bounded by decoding alone.
 //! Nothing is consumed before it is durable. The next piece is to be decoded while the one before is judged, and a peek begins where the
@@ -261,7 +261,7 @@ impl Ahead<'_, '_> {
     }
 }
 
-/// A piece that is being fetched. Who drops it before its end leaves the rest unread; nothing was consumed.
+/// A piece that is being fetched. Who drops it before its end leaves the rest unread; nothing of the slot itself was consumed.
 pub struct Batch {
     stream: Pin<Box<CopyOutStream>>,
     rows: BinaryRows,

@@ -96,6 +96,8 @@ fn image(columns: &[Column<'_>], at: usize) -> Image {
 /// than its change itself says.
 #[derive(Debug)]
 pub struct Writing {
+    has_key: bool,
+    /// Whether a column tells which row is meant: those of the primary key, or all.
     is_key: Vec<bool>,
     commits: Vec<Commit>,
     ordinals: Vec<u32>,
@@ -113,6 +115,7 @@ impl Writing {
             types.map(ColumnVersions::new).collect()
         };
         Writing {
+            has_key: !table.primary_key.is_empty(),
             is_key: (0..table.columns.len()).map(is_key).collect(),
             commits: Vec::new(),
             ordinals: Vec::new(),
@@ -131,7 +134,7 @@ impl Writing {
     /// Where a cell is of another type than its column.
     pub fn push(&mut self, commit: Commit, ordinal: u32, change: &Change) -> Result<(), TooWide> {
         for at in 0..self.is_key.len() {
-            let (before, after) = cells(change, at, self.is_key[at]);
+            let (before, after) = cells(change, at, self.is_key[at], self.has_key);
             self.before[at].push(before)?;
             self.after[at].push(after)?;
         }
@@ -168,7 +171,7 @@ impl Writing {
 }
 
 /// What is written down of a column before and after a change.
-fn cells(change: &Change, column: usize, is_key: bool) -> (&Cell, &Cell) {
+fn cells(change: &Change, column: usize, is_key: bool, has_key: bool) -> (&Cell, &Cell) {
     let of = |image| cell_of(image, column);
     match change.op {
         Op::Truncate => (&Cell::Unknown, &Cell::Unknown),
@@ -179,9 +182,11 @@ fn cells(change: &Change, column: usize, is_key: bool) -> (&Cell, &Cell) {
         ),
         Op::Update => {
             let after = of(&change.after);
-            let before = match is_key {
-                true => first_known([of(&change.key), of(&change.before), after]),
-                false => of(&change.before),
+            let before = match (is_key, has_key) {
+                // The new row tells the old key where nothing else does: then it did not change.
+                (true, true) => first_known([of(&change.key), of(&change.before), after]),
+                (true, false) => first_known([of(&change.key), of(&change.before)]),
+                (false, _) => of(&change.before),
             };
             let is_changed = *after != Cell::Unknown && !identical(before, after);
             match (is_key, is_changed) {

@@ -8,7 +8,7 @@ use super::chain::{Act, Stretch};
 use super::error::StoreError;
 use super::format::{Kind, changes_file, segment_directory};
 use super::ledger::commits;
-use super::pending::Pending;
+use super::next_segment::NextSegment;
 use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
 use super::snapshot::parallel;
 use super::writer::{Staged, Writer};
@@ -103,16 +103,16 @@ impl Writer {
     ///
     /// # Panics
     /// When they begin elsewhere, or have other tables.
-    pub fn append(&mut self, pending: Pending) -> Result<Recorded, StoreError> {
+    pub fn append(&mut self, next: NextSegment) -> Result<Recorded, StoreError> {
         let format = self.store().format();
         assert!(
-            pending.after == self.store().ledger().head() && pending.schema == format.schema,
+            next.after == self.store().ledger().head() && next.schema == format.schema,
             "they go on where the store ends"
         );
-        let Some(stretch) = pending.stretch() else {
+        let Some(stretch) = next.stretch() else {
             return Ok(Recorded::default());
         };
-        let Pending { metas, tables, .. } = pending;
+        let NextSegment { metas, tables, .. } = next;
         let metas: Vec<_> = (stretch.from..).zip(&metas).collect();
         let tables: Vec<_> = tables
             .into_iter()

@@ -256,10 +256,11 @@ impl Feed {
             if let Some(begun) = was_last {
                 self.tell(Input::Idle(begun.end, begun.time));
             }
-            if was_last.is_some() || !ahead.is_ahead() {
-                // The stream, or the next piece, would give again what is not on the disk.
+            // The stream, or the next piece, would give again what is not on the disk; and what was none of ours.
+            let end = was_last.map_or(last, |begun| Some(begun.end));
+            if let (true, Some(end)) = (was_last.is_some() || !ahead.is_ahead(), end) {
                 self.tell(Input::Seal);
-                self.until_durable(last.unwrap_or(Lsn(0))).await;
+                self.until_durable(end).await;
             }
             if self.durable.is_stopping() {
                 return Ok(());

@@ -18,6 +18,9 @@ use crate::postgres::relations::SchemaChange;
 use crate::rule::Rule;
 use crate::verdict::Verdict;
 
+/// What others write beside us may change the next deadline: it is read again after so long.
+const DEADLINE_AGE: Duration = Duration::from_secs(1);
+
 /// Rules, the state they are judged on, and what became of them.
 pub(super) struct Judging {
     live: Live,
@@ -42,9 +45,6 @@ pub(super) struct Judging {
     /// The next deadline as it was read last, and when.
     deadline: Option<(Option<i64>, Instant)>,
 }
-
-/// What others write beside us may change the next deadline: it is read again after so long.
-const DEADLINE_AGE: Duration = Duration::from_secs(1);
 
 /// What an incident has to know of its rule.
 fn facts(live: &Live, at: usize, rule: &Rule) -> RuleFacts {

@@ -12,7 +12,7 @@ use crate::change::{Change, Commit, TransactionMeta, now_us};
 use crate::postgres::assemble::{AssembleError, Body, Item};
 use crate::postgres::spill::Spill;
 use crate::schema::Schema;
-use crate::store::{LargeError, Pending, Retention, Sealing, StoreError, Writer};
+use crate::store::{LargeError, NextSegment, Retention, Sealing, StoreError, Writer};
 
 /// How many transactions may wait to be recorded.
 const WAITING: usize = 4096;
@@ -135,7 +135,7 @@ struct Work {
     writer: Writer,
     policy: Policy,
     schema: Schema,
-    pending: Pending,
+    segment: NextSegment,
     bytes: u64,
     since: Option<Instant>,
     segments: u64,
@@ -148,7 +148,7 @@ impl Work {
         let schema = writer.store().format().schema.clone();
         let head = writer.store().ledger().head();
         Work {
-            pending: Pending::after(schema.clone(), head),
+            segment: NextSegment::after(schema.clone(), head),
             writer,
             policy,
             schema,
@@ -171,7 +171,7 @@ impl Work {
                         continue;
                     }
                     self.take(&committed)?;
-                    let full = self.pending.changes() >= self.policy.sealing.changes_max
+                    let full = self.segment.changes() >= self.policy.sealing.changes_max
                         || self.bytes >= self.policy.sealing.bytes_max;
                     let old = self.since.is_some_and(|s| s.elapsed() >= self.policy.age);
                     if full || old {
@@ -186,21 +186,21 @@ impl Work {
 
     fn take(&mut self, committed: &Committed) -> Result<(), RecordError> {
         self.since.get_or_insert_with(Instant::now);
-        let (pending, schema) = (&mut self.pending, &self.schema);
+        let (segment, schema) = (&mut self.segment, &self.schema);
         let (mut at, mut bytes) = (0, 0);
         committed.body.for_each(|item| {
             let Item::Change(change) = item else {
                 return Ok::<(), RecordError>(());
             };
             bytes += size(change);
-            pending.change(at, change).map_err(|error| {
+            segment.change(at, change).map_err(|error| {
                 let table = schema.tables[change.table].name.short();
                 RecordError::Contradiction(committed.commit, table, error.to_string())
             })?;
             at += 1;
             Ok(())
         })?;
-        pending.commit(committed.meta.clone());
+        segment.commit(committed.meta.clone());
         self.bytes += bytes;
         Ok(())
     }
@@ -208,14 +208,14 @@ impl Work {
     /// Seals what there is.
     fn seal(&mut self, say: &dyn Fn(Said)) -> Result<(), RecordError> {
         self.since = None;
-        if self.pending.is_empty() {
+        if self.segment.is_empty() {
             return Ok(());
         }
-        let head = self.pending.head();
-        let next = Pending::after(self.schema.clone(), head);
+        let head = self.segment.head();
+        let next = NextSegment::after(self.schema.clone(), head);
         let recorded = self
             .writer
-            .append(std::mem::replace(&mut self.pending, next))?;
+            .append(std::mem::replace(&mut self.segment, next))?;
         self.sealed(head, recorded.segments, say)
     }
 
@@ -245,7 +245,7 @@ impl Work {
                 })
         })?;
         let recorded = large.seal()?;
-        self.pending = Pending::after(self.schema.clone(), committed.commit);
+        self.segment = NextSegment::after(self.schema.clone(), committed.commit);
         self.sealed(committed.commit, recorded.segments, say)
     }
 

@@ -148,6 +148,7 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             let before = catchup.backlog().await.expect("a backlog");
             let mut out = Vec::new();
             let mut ahead = catchup.ahead(50..=50).await;
+            let mut pieces = 0;
             assert_eq!(ahead.is_ahead(), has_room);
             loop {
                 let mut assembler = Assembler::new(
@@ -160,6 +161,7 @@ pub(crate) fn catching_up(cluster: &Cluster) {
                         out.push((found.meta.clone(), found.end_lsn, items(&found)));
                     }
                 }
+                pieces += 1;
                 let is_last = ahead.was_last(batch.messages()).is_some();
                 let end = out.last().expect("a transaction").1;
                 drop(batch);
@@ -176,6 +178,7 @@ pub(crate) fn catching_up(cluster: &Cluster) {
             }
             assert!(ahead.backlog().await.expect("a backlog").is_near());
             ahead.end().await.expect("the copy goes");
+            assert!(pieces > 5, "{pieces}");
             out
         })
     };

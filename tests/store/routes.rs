@@ -8,7 +8,7 @@ use firstbad::source;
 use firstbad::state::History;
 use firstbad::store::disk::{Disk, Memory};
 use firstbad::store::verify::{Options, verify};
-use firstbad::store::{Format, Kind, Pending, Sealing, Store, Writer};
+use firstbad::store::{Format, Kind, NextSegment, Sealing, Store, Writer};
 
 pub(crate) fn shop() -> History {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/shop");
@@ -112,21 +112,21 @@ fn what_a_watcher_records_is_what_was_sent() {
         writer
             .add(&history, 0, Default::default())
             .expect("it begins");
-        let mut pending = Pending::after(history.schema.clone(), 0);
+        let mut segment = NextSegment::after(history.schema.clone(), 0);
         for commit in 1..=history.head() {
             for (at, change) in history.recorded(commit, usize::MAX).into_iter().enumerate() {
                 let change = sent(&history, change, how);
-                pending.change(at, &change).expect("it fits");
+                segment.change(at, &change).expect("it fits");
             }
-            pending.commit(history.meta(commit).expect("it was seen").clone());
+            segment.commit(history.meta(commit).expect("it was seen").clone());
             if commit % 700 == 0 || commit == history.head() {
-                assert_eq!(pending.head(), commit);
-                let next = Pending::after(history.schema.clone(), commit);
-                let recorded = writer.append(std::mem::replace(&mut pending, next));
+                assert_eq!(segment.head(), commit);
+                let next = NextSegment::after(history.schema.clone(), commit);
+                let recorded = writer.append(std::mem::replace(&mut segment, next));
                 assert!(recorded.expect("it is sealed").changes > 0);
             }
         }
-        let nothing = writer.append(pending).expect("nothing to do");
+        let nothing = writer.append(segment).expect("nothing to do");
         assert_eq!(nothing.segments, 0);
         drop(writer);
         let store = Store::on(Arc::clone(&disk)).expect("it opens");

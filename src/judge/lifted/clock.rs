@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use super::asleep::{Asleep, HORIZONS};
 use super::flips::{Question, Search, Stretch, Times, Verdict, every_time};
 use super::pairs::{self, Pair, Scans};
+use super::pipe::Each;
 use super::plan::Lifted;
 use super::source::Source;
 use super::standing::Fed;
@@ -115,9 +116,6 @@ pub(super) struct Feed<'a> {
     pub(super) ticking: &'a Ticking,
     pub(super) tuning: &'a Tuning,
 }
-
-/// Takes in a batch of the plan's output.
-type Each<'a> = dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send + 'a;
 
 impl Feed<'_> {
     /// The times of a range of commits.

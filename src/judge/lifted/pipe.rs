@@ -26,8 +26,8 @@ pub(super) struct Cached {
     pipe: Option<Pipe>,
 }
 
-/// Who takes what a run gives.
-pub(super) type Each<'a> = &'a mut (dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send);
+/// Takes in a batch of a plan's output.
+pub(super) type Each<'a> = dyn FnMut(RecordBatch) -> Result<(), JudgeError> + Send + 'a;
 
 impl Cached {
     /// A plan over some slots.
@@ -44,7 +44,7 @@ impl Cached {
         &self,
         engine: &Engine,
         reset: bool,
-        each: Each<'_>,
+        each: &mut Each<'_>,
     ) -> Result<(), JudgeError> {
         if let Some(pipe) = &self.pipe {
             return pipe.run(each).await;
@@ -116,7 +116,7 @@ impl Pipe {
         }
     }
 
-    async fn run(&self, each: Each<'_>) -> Result<(), JudgeError> {
+    async fn run(&self, each: &mut Each<'_>) -> Result<(), JudgeError> {
         for (number, rows) in self.slot.slices().into_iter().enumerate() {
             if number > 0 {
                 // Whoever watches over limits is let in.

@@ -142,3 +142,42 @@ fn a_budget_warns_and_drops_the_slot_where_that_is_asked() {
     guest.seen_all();
     guest.is_true();
 }
+
+/// 180,000 rows in 60 transactions, the bad one in the middle; then as much that is none of ours.
+const BACKLOG: &str = "do $$ begin
+    for i in 1..60 loop
+        insert into other select i * 3000 + n, repeat('x', 200) from generate_series(1, 3000) n;
+        if i = 30 then
+            insert into other values (1, 'bad');
+            insert into elsewhere values (0, pg_current_xact_id()::text);
+        end if;
+        commit;
+    end loop;
+end $$;
+insert into elsewhere select n, repeat('x', 200) from generate_series(1, 200000) n;";
+
+#[test]
+fn a_long_backlog_is_read_in_bulk_with_room_for_another_slot_and_without() {
+    for slots in ["max_replication_slots=10", "max_replication_slots=1"] {
+        let guest = Guest::with(&[slots], ORDERS, RULES);
+        guest.seen();
+        guest.sql(BACKLOG);
+        let end = guest.sql("select pg_current_wal_flush_lsn()");
+        let (code, said) = guest.watch(&[]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("catching up in bulk"), "{slots}: {said}");
+        assert!(!said.contains("a gap"), "{slots}: {said}");
+        let incidents = guest.incidents();
+        assert_eq!(incidents.len(), 1, "{slots}: {incidents:?}");
+        let planted = guest.sql("select v from elsewhere where id = 0");
+        let xid = &incidents[0]["first_bad"]["xid"];
+        assert_eq!(xid.to_string(), planted, "{slots}");
+        let left = "select string_agg(slot_name || ' ' || (confirmed_flush_lsn >= 'END'), ', ') from pg_replication_slots";
+        assert_eq!(
+            guest.sql(&left.replace("END", &end)),
+            "firstbad true",
+            "{slots}"
+        );
+        guest.is_true();
+    }
+}

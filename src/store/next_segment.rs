@@ -7,7 +7,7 @@ use crate::state::{TooWide, Writing};
 
 /// Transactions in commit order, as they are written down: what they take does not grow with the tables.
 #[derive(Debug)]
-pub struct Pending {
+pub struct NextSegment {
     pub(super) schema: Schema,
     /// The commit that they follow.
     pub(super) after: Commit,
@@ -16,10 +16,10 @@ pub struct Pending {
     changes: u64,
 }
 
-impl Pending {
+impl NextSegment {
     /// None yet after a commit.
     pub fn after(schema: Schema, after: Commit) -> Self {
-        Pending {
+        NextSegment {
             tables: schema.tables.iter().map(Writing::new).collect(),
             schema,
             after,
