@@ -3,129 +3,12 @@
 //! These are facts as they were recorded. A [`Cell`] is one of three things: a value, SQL's NULL, or *not known*
 //! (invariant 4: not known is never NULL).
 
-use std::cmp::Ordering;
-use std::fmt;
+mod numeric;
+
+pub use numeric::{DECIMAL_DIGITS_MAX, Decimal, Digits, Number, Wide};
 
 /// The ordinal of a transaction in the timeline; 0 is the state before the first one.
 pub type Commit = u32;
-
-/// An exact decimal: `unscaled * 10^-scale`.
-#[derive(Clone, Copy, Debug)]
-pub struct Decimal {
-    /// The digits as an integer.
-    pub unscaled: i128,
-    /// How many of them stand after the point, 0 to 38.
-    pub scale: u8,
-}
-
-/// The most decimal digits a [`Decimal`] holds.
-pub const DECIMAL_DIGITS_MAX: u8 = 38;
-
-impl Decimal {
-    /// Parses `-12.340`, `1e-3`, `.5`. None when it is no number or has more than 38 digits.
-    pub fn parse(text: &str) -> Option<Decimal> {
-        let (mantissa, exponent) = match text.find(['e', 'E']) {
-            Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
-            None => (text, 0),
-        };
-        let (negative, digits) = match mantissa.as_bytes().first()? {
-            b'-' => (true, &mantissa[1..]),
-            b'+' => (false, &mantissa[1..]),
-            _ => (false, mantissa),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        let mut unscaled: i128 = 0;
-        for byte in whole.bytes().chain(fraction.bytes()) {
-            if !byte.is_ascii_digit() {
-                return None;
-            }
-            unscaled = unscaled
-                .checked_mul(10)?
-                .checked_add(i128::from(byte - b'0'))?;
-        }
-        let mut scale = i64::try_from(fraction.len()).ok()? - i64::from(exponent);
-        if scale < 0 {
-            if unscaled != 0 {
-                unscaled =
-                    unscaled.checked_mul(10i128.checked_pow(u32::try_from(-scale).ok()?)?)?;
-            }
-            scale = 0;
-        }
-        if negative {
-            unscaled = -unscaled;
-        }
-        let decimal = Decimal {
-            unscaled,
-            scale: u8::try_from(scale).ok()?,
-        };
-        (decimal.scale <= DECIMAL_DIGITS_MAX && unscaled.unsigned_abs() < 10u128.pow(38))
-            .then_some(decimal)
-    }
-
-    /// The same number with another scale; None when digits other than zero would be lost or do not fit.
-    pub fn rescale(self, scale: u8) -> Option<Decimal> {
-        let unscaled = match scale.cmp(&self.scale) {
-            Ordering::Equal => self.unscaled,
-            Ordering::Greater => self
-                .unscaled
-                .checked_mul(10i128.checked_pow(u32::from(scale - self.scale))?)?,
-            Ordering::Less => {
-                let factor = 10i128.checked_pow(u32::from(self.scale - scale))?;
-                if self.unscaled % factor != 0 {
-                    return None;
-                }
-                self.unscaled / factor
-            }
-        };
-        (unscaled.unsigned_abs() < 10u128.pow(38)).then_some(Decimal { unscaled, scale })
-    }
-
-    /// Without trailing zeros after the point: equal numbers become identical.
-    pub fn normalized(self) -> Decimal {
-        let Decimal {
-            mut unscaled,
-            mut scale,
-        } = self;
-        while scale > 0 && unscaled % 10 == 0 {
-            unscaled /= 10;
-            scale -= 1;
-        }
-        Decimal { unscaled, scale }
-    }
-}
-
-impl PartialEq for Decimal {
-    fn eq(&self, other: &Self) -> bool {
-        if self.scale == other.scale {
-            return self.unscaled == other.unscaled;
-        }
-        let (a, b) = (self.normalized(), other.normalized());
-        (a.unscaled, a.scale) == (b.unscaled, b.scale)
-    }
-}
-
-impl Eq for Decimal {}
-
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scale = usize::from(self.scale);
-        let digits = format!(
-            "{:0>width$}",
-            self.unscaled.unsigned_abs(),
-            width = scale + 1
-        );
-        let (whole, fraction) = digits.split_at(digits.len() - scale);
-        let sign = if self.unscaled < 0 { "-" } else { "" };
-        if scale == 0 {
-            write!(f, "{sign}{whole}")
-        } else {
-            write!(f, "{sign}{whole}.{fraction}")
-        }
-    }
-}
 
 /// One value of one column, as it was recorded.
 #[derive(Clone, Debug)]
@@ -142,6 +25,8 @@ pub enum Cell {
     Float(f64),
     /// A `numeric`.
     Decimal(Decimal),
+    /// A `numeric` that is no decimal of 38 digits.
+    Wide(Wide),
     /// Text, and every type that is kept in its text form (uuid, json, enums, intervals, …).
     Text(String),
     /// `bytea`.
@@ -165,6 +50,7 @@ impl PartialEq for Cell {
             (Cell::Int(a), Cell::Int(b)) => a == b,
             (Cell::Float(a), Cell::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
             (Cell::Decimal(a), Cell::Decimal(b)) => a == b,
+            (Cell::Wide(a), Cell::Wide(b)) => a == b,
             (Cell::Text(a), Cell::Text(b)) => a == b,
             (Cell::Bytes(a), Cell::Bytes(b)) => a == b,
             (Cell::Date(a), Cell::Date(b)) => a == b,
@@ -176,6 +62,28 @@ impl PartialEq for Cell {
 }
 
 impl Eq for Cell {}
+
+impl Cell {
+    /// Bytes in the order of numbers, for a `numeric`; None for any other cell. See [`Number::put_key`].
+    pub fn number_key(&self) -> Option<Vec<u8>> {
+        let mut key = Vec::new();
+        match self {
+            Cell::Decimal(value) => value.put_key(&mut key),
+            Cell::Wide(value) => value.put_key(&mut key),
+            _ => return None,
+        }
+        Some(key)
+    }
+}
+
+impl From<Number> for Cell {
+    fn from(number: Number) -> Cell {
+        match number {
+            Number::Decimal(value) => Cell::Decimal(value),
+            Number::Wide(value) => Cell::Wide(value),
+        }
+    }
+}
 
 impl std::hash::Hash for Cell {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -196,6 +104,7 @@ impl std::hash::Hash for Cell {
                 let value = value.normalized();
                 (value.unscaled, value.scale).hash(state);
             }
+            Cell::Wide(value) => value.hash(state),
             Cell::Text(value) => value.hash(state),
             Cell::Bytes(value) => value.hash(state),
             Cell::Date(value) => value.hash(state),
@@ -279,35 +188,4 @@ pub struct Transaction {
     pub meta: TransactionMeta,
     /// What it did.
     pub changes: Vec<Change>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decimals_are_exact_and_keep_their_scale() {
-        let shown = |text: &str| Decimal::parse(text).map(|d| d.to_string());
-        assert_eq!(shown("99.950"), Some("99.950".into()));
-        assert_eq!(shown("-0.05"), Some("-0.05".into()));
-        assert_eq!(shown("1e3"), Some("1000".into()));
-        assert_eq!(shown("1.5E-2"), Some("0.015".into()));
-        assert_eq!(shown(".5"), Some("0.5".into()));
-        assert_eq!(
-            shown("12345678901234567890123456789012345678"),
-            Some("12345678901234567890123456789012345678".into())
-        );
-        assert_eq!(shown("123456789012345678901234567890123456789"), None);
-        assert_eq!(shown("1e999999999"), None);
-        for bad in ["", "-", ".", "1.2.3", "0x10", "1_000", " 1", "NaN"] {
-            assert_eq!(shown(bad), None, "{bad}");
-        }
-        assert_eq!(Decimal::parse("1.50"), Decimal::parse("1.5"));
-        assert_eq!(
-            Decimal::parse("1.25")
-                .and_then(|d| d.rescale(1))
-                .map(|d| d.to_string()),
-            None
-        );
-    }
 }

@@ -317,8 +317,7 @@ impl Audit<'_> {
                 let shape = Schema {
                     tables: vec![without(own, &read.passed_over)],
                 };
-                let shaped = history.shaped(head, &shape, &[table]);
-                shaped.map_err(|(_, error)| contradiction(own, &error))?
+                history.shaped(head, &shape, &[table])
             }
         };
         let at = At {

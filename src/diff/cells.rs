@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::change::{Cell, Decimal};
 use crate::schema::DataType;
-use crate::schema::value::{canonical_json, to_text};
+use crate::schema::value::{canonical_json, parse_number, to_text};
 
 /// How the cells of two columns are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,8 @@ impl Manner {
                 scale: 0,
             }),
             (Manner::Number, Cell::Float(_)) => to_text(data_type, cell)
-                .and_then(|text| Decimal::parse(&text))
-                .map_or(cell.clone(), Cell::Decimal),
+                .and_then(|text| parse_number(&text).ok())
+                .map_or(cell.clone(), Cell::from),
             (Manner::Number | Manner::Json, _) => cell.clone(),
             (Manner::Text, _) => to_text(data_type, cell).map_or(Cell::Null, Cell::Text),
         }
@@ -114,7 +114,9 @@ pub(super) fn order(a: &Cell, b: &Cell) -> Ordering {
         (Cell::Bool(a), Cell::Bool(b)) => a.cmp(b),
         (Cell::Int(a), Cell::Int(b)) => a.cmp(b),
         (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
-        (Cell::Decimal(a), Cell::Decimal(b)) => decimals(*a, *b),
+        (Cell::Decimal(_) | Cell::Wide(_), Cell::Decimal(_) | Cell::Wide(_)) => {
+            a.number_key().cmp(&b.number_key())
+        }
         (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
         (Cell::Bytes(a), Cell::Bytes(b)) => a.cmp(b),
         (Cell::Date(a), Cell::Date(b)) => a.cmp(b),
@@ -131,24 +133,12 @@ pub(super) fn order(a: &Cell, b: &Cell) -> Ordering {
 
 fn rank(cell: &Cell) -> u8 {
     match cell {
-        Cell::Decimal(_) => 0,
+        Cell::Decimal(_) | Cell::Wide(_) => 0,
         Cell::Float(_) => 1,
         Cell::Null => 3,
         Cell::Unknown => 4,
         _ => 2,
     }
-}
-
-fn decimals(a: Decimal, b: Decimal) -> Ordering {
-    let split = |decimal: Decimal, scale: u8| {
-        let unit = 10i128.pow(u32::from(decimal.scale));
-        let rest = decimal.unscaled.rem_euclid(unit);
-        // Below 10^scale, and a scale is at most 38: it fits.
-        let rest = rest * 10i128.pow(u32::from(scale - decimal.scale));
-        (decimal.unscaled.div_euclid(unit), rest)
-    };
-    let scale = a.scale.max(b.scale);
-    split(a, scale).cmp(&split(b, scale))
 }
 
 #[cfg(test)]

@@ -411,7 +411,10 @@ fn by_value(a: &Cell, b: &Cell) -> Ordering {
         (Cell::Int(a), Cell::Int(b)) => a.cmp(b),
         (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
         // Decimals of one column have one scale.
-        (Cell::Decimal(a), Cell::Decimal(b)) => a.unscaled.cmp(&b.unscaled),
+        (Cell::Decimal(a), Cell::Decimal(b)) if a.scale == b.scale => a.unscaled.cmp(&b.unscaled),
+        (Cell::Decimal(_) | Cell::Wide(_), Cell::Decimal(_) | Cell::Wide(_)) => {
+            a.number_key().cmp(&b.number_key())
+        }
         _ => Ordering::Equal,
     }
 }

@@ -15,13 +15,14 @@ use futures::StreamExt;
 
 use super::engine::{Engine, Planned};
 use super::positions::Reach;
-use super::{Judge, JudgeError, Options, collect, guard, mistakes, query};
+use super::{Judge, JudgeError, Options, collect, guard, mistakes, numbers, query};
 use crate::diagnostic::Diagnostic;
 use crate::plan;
 use crate::rule::{Sql, sql};
 use crate::schema::DataType;
 use crate::schema::columnar::{cell_from_array, data_type_of_arrow};
 use crate::schema::value::to_text;
+use crate::state::WIDE;
 
 /// As many columns with values that are not known are named.
 const NOT_KNOWN_LISTED: usize = 5;
@@ -171,7 +172,8 @@ async fn run(
         let columns: Vec<ArrayRef> = batch
             .columns()
             .iter()
-            .map(|column| simple(Arc::clone(column)))
+            .zip(batch.schema().fields())
+            .map(|(column, field)| simple(Arc::clone(column), field))
             .collect::<Result<_, _>>()?;
         let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &rows)
             .map_err(JudgeError::engine)?;
@@ -182,9 +184,10 @@ async fn run(
     Ok(())
 }
 
-/// A column in one of the few types that are written. Intervals become their text; times keep all of their digits.
-fn simple(column: ArrayRef) -> Result<ArrayRef, JudgeError> {
+/// A column in one of the few types that are written. Numbers of any size and intervals become their text; times keep all of their digits.
+fn simple(column: ArrayRef, field: &Field) -> Result<ArrayRef, JudgeError> {
     match column.data_type() {
+        wide if *wide == WIDE => numbers::texts(&column, field).map_err(JudgeError::engine),
         ArrowType::Null => cast(&column, &ArrowType::Utf8).map_err(JudgeError::engine),
         ArrowType::Timestamp(TimeUnit::Nanosecond, _) => Ok(column),
         kind @ (ArrowType::Interval(_) | ArrowType::Duration(_)) => {
@@ -212,7 +215,7 @@ fn shape(schema: &SchemaRef) -> (SchemaRef, Vec<OutputColumn>) {
         .iter()
         .zip(&names)
         .map(|(field, name)| {
-            let simple = simple(empty(field.data_type()));
+            let simple = simple(empty(field.data_type()), field);
             let data_type =
                 simple.map_or(field.data_type().clone(), |array| array.data_type().clone());
             Field::new(name, data_type, true)
@@ -223,7 +226,7 @@ fn shape(schema: &SchemaRef) -> (SchemaRef, Vec<OutputColumn>) {
         .zip(schema.fields())
         .map(|(name, field)| OutputColumn {
             name,
-            data_type: data_type_of_arrow(field.data_type()),
+            data_type: collect::type_of(field.data_type()),
         })
         .collect();
     (Arc::new(ArrowSchema::new(fields)), columns)

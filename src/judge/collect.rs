@@ -1,21 +1,24 @@
 //! From rows of a violation query to different keys: counted exactly, sampled in key order.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
     new_null_array,
 };
 use datafusion::arrow::compute::{CastOptions, SortOptions, cast, cast_with_options, take};
-use datafusion::arrow::datatypes::{DataType as ArrowType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType as ArrowType, Field, TimeUnit};
 use datafusion::arrow::row::{RowConverter, SortField};
 use serde_json::{Map, Value};
 
-use super::JudgeError;
-use crate::change::{Cell, Decimal};
+use super::{JudgeError, numbers};
+use crate::change::{Cell, Decimal, Number};
 use crate::plan::{Compiled, Expand, IMPACT};
+use crate::schema::DataType;
 use crate::schema::columnar::{cell_from_array, data_type_of_arrow};
 use crate::schema::value;
+use crate::state::{WIDE, scale_of};
 use crate::verdict::Violation;
 
 /// The most keys of one rule that are told apart; more is a limit.
@@ -112,27 +115,20 @@ pub(super) struct Collector<'a> {
 }
 
 /// A sum of impacts: exact for integers and decimals.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Impact {
-    Exact(Decimal),
+    Exact(Number),
     Float(f64),
 }
 
 impl Impact {
     /// The sum of this and what there was before.
-    fn onto(self, before: Option<Impact>) -> Result<Impact, JudgeError> {
+    fn onto(&self, before: Option<&Impact>) -> Result<Impact, JudgeError> {
         match (before, self) {
-            (None, added) => Ok(added),
+            (None, added) => Ok(added.clone()),
             (Some(Impact::Exact(a)), Impact::Exact(b)) => {
-                let scale = a.scale.max(b.scale);
-                let sum = a.rescale(scale).zip(b.rescale(scale));
-                let sum = sum.and_then(|(a, b)| a.unscaled.checked_add(b.unscaled));
-                let too_large =
-                    || JudgeError::Limit("the sum of `impact` has more than 38 digits".into());
-                Ok(Impact::Exact(Decimal {
-                    unscaled: sum.ok_or_else(too_large)?,
-                    scale,
-                }))
+                let sum = numbers::sum(a, b).map_err(JudgeError::engine)?;
+                Ok(Impact::Exact(sum))
             }
             (Some(Impact::Float(a)), Impact::Float(b)) => Ok(Impact::Float(a + b)),
             (Some(_), _) => Err(JudgeError::Engine("`impact` changes its type".into())),
@@ -141,7 +137,7 @@ impl Impact {
 
     fn text(self) -> String {
         match self {
-            Impact::Exact(decimal) => decimal.to_string(),
+            Impact::Exact(number) => number.to_string(),
             Impact::Float(value) => value.to_string(),
         }
     }
@@ -200,7 +196,7 @@ impl<'a> Collector<'a> {
                 let keys = columns(batch, &self.compiled.key)?;
                 let evidence = columns(batch, &self.compiled.evidence)?;
                 let impact = match self.compiled.impact {
-                    true => Some(columns(batch, &[IMPACT.to_owned()])?.remove(0)),
+                    true => Some(plain(Arc::clone(column(batch, IMPACT)?.0))?),
                     false => None,
                 };
                 let compiled = self.compiled;
@@ -314,20 +310,20 @@ impl<'a> Collector<'a> {
         values: &ArrayRef,
         row: usize,
     ) -> Result<(), JudgeError> {
-        let data_type = data_type_of_arrow(values.data_type());
-        let added = match cell_from_array(&data_type, values, row).map_err(JudgeError::engine)? {
-            Cell::Int(value) => Impact::Exact(Decimal {
+        let added = match cell(values, row)?.1 {
+            Cell::Int(value) => Impact::Exact(Number::Decimal(Decimal {
                 unscaled: i128::from(value),
                 scale: 0,
-            }),
-            Cell::Decimal(value) => Impact::Exact(value),
+            })),
+            Cell::Decimal(value) => Impact::Exact(Number::Decimal(value)),
+            Cell::Wide(value) => Impact::Exact(Number::Wide(value)),
             Cell::Float(value) => Impact::Float(value),
             Cell::Null => return Ok(()),
             _ => return Err(JudgeError::Engine("`impact` is no number".into())),
         };
-        self.impact = Some(added.onto(self.impact)?);
+        self.impact = Some(added.onto(self.impact.as_ref())?);
         if let Some(impacts) = &mut self.impacts {
-            let sum = added.onto(impacts.get(key).copied())?;
+            let sum = added.onto(impacts.get(key))?;
             impacts.insert(key.clone(), sum);
         }
         Ok(())
@@ -478,14 +474,22 @@ pub(super) fn integers(array: &ArrayRef) -> Result<Int64Array, JudgeError> {
 }
 
 fn columns(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, JudgeError> {
-    names
-        .iter()
-        .map(|name| {
-            let column = batch.column_by_name(name).cloned();
-            column.ok_or_else(|| JudgeError::Engine(format!("the query does not return `{name}`")))
-        })
-        .map(|column| column.and_then(plain))
-        .collect()
+    let shown = |name: &String| {
+        let (array, field) = column(batch, name)?;
+        match scale_of(field) {
+            Some(_) => numbers::texts(array, field).map_err(JudgeError::engine),
+            None => plain(Arc::clone(array)),
+        }
+    };
+    names.iter().map(shown).collect()
+}
+
+/// A column of an answer by its name.
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<(&'b ArrayRef, &'b Field), JudgeError> {
+    let found = batch.schema_ref().column_with_name(name);
+    let (at, field) =
+        found.ok_or_else(|| JudgeError::Engine(format!("the query does not return `{name}`")))?;
+    Ok((batch.column(at), field))
 }
 
 /// Dictionaries and views are unpacked: keys of equal values must have equal bytes, whatever the file's encoding.
@@ -493,7 +497,7 @@ pub(super) fn plain(array: ArrayRef) -> Result<ArrayRef, JudgeError> {
     let target = match array.data_type() {
         ArrowType::Dictionary(_, values) => (**values).clone(),
         ArrowType::Utf8View | ArrowType::LargeUtf8 => ArrowType::Utf8,
-        ArrowType::BinaryView | ArrowType::LargeBinary => ArrowType::Binary,
+        ArrowType::BinaryView => ArrowType::Binary,
         ArrowType::Timestamp(unit, zone) if *unit != TimeUnit::Microsecond => {
             ArrowType::Timestamp(TimeUnit::Microsecond, zone.clone())
         }
@@ -521,6 +525,26 @@ fn violation(
     })
 }
 
+/// A value of an answer, and its type.
+fn cell(array: &ArrayRef, row: usize) -> Result<(DataType, Cell), JudgeError> {
+    let data_type = type_of(array.data_type());
+    let cell = match *array.data_type() == WIDE {
+        true => numbers::cell(array, row).map_err(JudgeError::engine)?,
+        false => cell_from_array(&data_type, array, row).map_err(JudgeError::engine)?,
+    };
+    Ok((data_type, cell))
+}
+
+/// The type of an answer's column.
+pub(super) fn type_of(data_type: &ArrowType) -> DataType {
+    match *data_type == WIDE {
+        true => DataType::Numeric {
+            precision_scale: None,
+        },
+        false => data_type_of_arrow(data_type),
+    }
+}
+
 /// One row of some arrays as a JSON object.
 pub(super) fn object(
     names: &[String],
@@ -529,8 +553,7 @@ pub(super) fn object(
 ) -> Result<Map<String, Value>, JudgeError> {
     let mut out = Map::new();
     for (name, array) in names.iter().zip(arrays) {
-        let data_type = data_type_of_arrow(array.data_type());
-        let cell = cell_from_array(&data_type, array, row).map_err(JudgeError::engine)?;
+        let (data_type, cell) = cell(array, row)?;
         out.insert(name.clone(), value::to_json(&data_type, &cell));
     }
     Ok(out)

@@ -18,12 +18,14 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
-use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::{Analyzer, Optimizer};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 
 use super::catalog::{CATALOG, FileTables, Named, View};
+use super::numbers::{self, Numbers};
 use super::positions::{Positions, Reach};
 use crate::change::Commit;
 use crate::plan::clock;
@@ -68,6 +70,8 @@ pub(super) struct Engine {
     positions: Arc<Positions>,
     /// Whether `now()` has a meaning.
     has_now: bool,
+    /// Whether some column holds numbers of any size.
+    are_wide: bool,
 }
 
 /// What a planned query reads.
@@ -193,12 +197,20 @@ impl Workshop {
         config.options_mut().execution.collect_statistics = !floats_in_files(history);
         let mut props = ExecutionProps::new();
         props.query_execution_start_time = now_us.and_then(chrono::DateTime::from_timestamp_micros);
+        let are_wide = numbers::are_wide(history);
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![
+            Arc::new(super::checked::Integers),
+            Arc::new(super::texts::Texts),
+        ];
+        let mut analyzer = Analyzer::new().rules;
+        analyzer.insert(0, Arc::new(Numbers));
+        if are_wide {
+            planners.insert(0, Arc::new(Numbers));
+        }
         let builder = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![
-                Arc::new(super::checked::Integers),
-                Arc::new(super::texts::Texts),
-            ])
+            .with_expr_planners(planners)
+            .with_analyzer_rules(analyzer)
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(super::ordered::Ordered))
@@ -207,7 +219,11 @@ impl Workshop {
             .with_execution_props(props);
         let mut state = adapt(builder).build();
         use datafusion::execution::FunctionRegistry;
-        for function in &self.functions {
+        let shared = match are_wide {
+            true => numbers::shared(&|name| state.udf(name).ok()),
+            false => Vec::new(),
+        };
+        for function in self.functions.iter().chain(&shared) {
             state
                 .register_udf(Arc::clone(function))
                 .expect("functions can be registered in a new state");
@@ -228,6 +244,7 @@ impl Workshop {
             task: Arc::default(),
             positions,
             has_now: now_us.is_some(),
+            are_wide,
         }
     }
 }
@@ -307,6 +324,7 @@ impl Engine {
             task: Arc::default(),
             positions,
             has_now: self.has_now,
+            are_wide: self.are_wide,
         }
     }
 
@@ -317,6 +335,7 @@ impl Engine {
             task: Arc::clone(&self.task),
             positions: self.positions.over(history, position),
             has_now: self.has_now,
+            are_wide: self.are_wide,
         }
     }
 
@@ -332,7 +351,12 @@ impl Engine {
 
     /// Plans a query. Only queries get through: no DDL, no DML, no statements.
     pub(super) async fn plan(&self, sql: &str) -> Result<Planned> {
-        let logical = self.state.create_logical_plan(sql).await?;
+        let dialect = self.state.config().options().sql_parser.dialect;
+        let mut statement = self.state.sql_to_statement(sql, &dialect)?;
+        if self.are_wide {
+            numbers::without_negation(&mut statement);
+        }
+        let logical = self.state.statement_to_plan(statement).await?;
         datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)

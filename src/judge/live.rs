@@ -133,8 +133,8 @@ pub struct Live {
     tuning: Tuning,
     /// How many rules are judged at a time.
     lanes: usize,
-    /// The types of plain numerics that the plans were made for.
-    scales: Vec<ArrowType>,
+    /// The types of columns of numbers that the plans were made for.
+    number_types: Vec<ArrowType>,
 }
 
 impl Live {
@@ -177,9 +177,9 @@ impl Live {
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
             lanes: std::thread::available_parallelism().map_or(1, NonZero::get),
-            scales: Vec::new(),
+            number_types: Vec::new(),
         };
-        live.scales = live.scales();
+        live.number_types = live.number_types();
         live.judge.prepare(rules, &live.at_the_head())?;
         live.plan(false);
         if history_first > 0 {
@@ -288,10 +288,10 @@ impl Live {
 
     /// Judges the rules that are judged at every commit.
     fn standing(&mut self, head: Commit, turns: &mut [Turn]) {
-        let scales = self.scales();
-        if scales != self.scales {
-            // Plans know the types of columns, and plain numerics have others now.
-            self.scales = scales;
+        let types = self.number_types();
+        if types != self.number_types {
+            // Plans know the types of columns, and those of numbers have others now.
+            self.number_types = types;
             self.plan(true);
         }
         let first = self.history().first;

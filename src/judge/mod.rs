@@ -25,6 +25,7 @@ mod metric;
 mod mistakes;
 mod named;
 mod needs;
+mod numbers;
 mod ordered;
 mod positions;
 mod query;

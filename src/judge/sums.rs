@@ -20,11 +20,13 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprSchemable, GroupsAccumulator,
-    ReversedUDAF, ScalarUDF, Signature, Volatility, lit,
+    ReversedUDAF, ScalarUDF, Signature, TypeSignature, Volatility, lit,
 };
 use datafusion::scalar::ScalarValue;
 
 use super::checked::{Checked, Operator};
+use super::numbers::Total;
+use crate::state::WIDE;
 
 /// The digits of the numbers that are added up.
 const DIGITS_MAX: u8 = 38;
@@ -75,10 +77,24 @@ fn scale_of(data_type: &DataType) -> Option<i8> {
     }
 }
 
-/// `sum` over integers and decimals in 128 bits, an error when the answer does not fit its type; anything else is the engine's.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+/// `sum` over integers and decimals in 128 bits, an error when the answer does not fit its type; over numbers of any size exactly; anything
+/// else is the engine's.
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct ExactSum {
     inner: Sum,
+    signature: Signature,
+}
+
+impl Default for ExactSum {
+    fn default() -> Self {
+        let inner = Sum::default();
+        let wide = TypeSignature::Exact(vec![WIDE]);
+        let types = vec![wide, inner.signature().type_signature.clone()];
+        ExactSum {
+            signature: Signature::one_of(types, Volatility::Immutable),
+            inner,
+        }
+    }
 }
 
 impl AggregateUDFImpl for ExactSum {
@@ -87,15 +103,21 @@ impl AggregateUDFImpl for ExactSum {
     }
 
     fn signature(&self) -> &Signature {
-        self.inner.signature()
+        &self.signature
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arguments)
+        match arguments {
+            [wide] if *wide == WIDE => Ok(WIDE),
+            _ => self.inner.return_type(arguments),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let out = args.return_field.data_type().clone();
+        if out == WIDE {
+            return total(&args, false);
+        }
         match (scale_of(&out), args.is_distinct) {
             (None, _) => self.inner.accumulator(args),
             (Some(_), false) => Ok(Box::new(Running::new(out))),
@@ -104,13 +126,16 @@ impl AggregateUDFImpl for ExactSum {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match scale_of(args.return_field.data_type()) {
-            None => self.inner.create_sliding_accumulator(args),
-            Some(_) => self.accumulator(args),
+        match args.return_field.data_type() {
+            out if *out == WIDE || scale_of(out).is_some() => self.accumulator(args),
+            _ => self.inner.create_sliding_accumulator(args),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        if *args.return_field.data_type() == WIDE {
+            return Ok(Total::fields(&args));
+        }
         let Some(scale) = scale_of(args.return_field.data_type()) else {
             return self.inner.state_fields(args);
         };
@@ -125,7 +150,7 @@ impl AggregateUDFImpl for ExactSum {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.inner.groups_accumulator_supported(args)
+        *args.return_field.data_type() != WIDE && self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(
@@ -188,30 +213,42 @@ impl AggregateUDFImpl for ExactAvg {
             whole if whole.is_integer() => Ok(vec![AVERAGED]),
             DataType::Null => Ok(vec![DataType::Float64]),
             float if float.is_floating() => Ok(vec![DataType::Float64]),
-            exact if exact.is_decimal() => Ok(vec![exact.clone()]),
+            exact if exact.is_decimal() || *exact == WIDE => Ok(vec![exact.clone()]),
             DataType::Duration(unit) => Ok(vec![DataType::Duration(*unit)]),
             other => Err(DataFusionError::Plan(format!("avg does not take {other}"))),
         }
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arguments)
+        match arguments {
+            [wide] if *wide == WIDE => Ok(WIDE),
+            _ => self.inner.return_type(arguments),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.accumulator(args)
+        match *args.return_field.data_type() == WIDE {
+            true => total(&args, true),
+            false => self.inner.accumulator(args),
+        }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.create_sliding_accumulator(args)
+        match *args.return_field.data_type() == WIDE {
+            true => total(&args, true),
+            false => self.inner.create_sliding_accumulator(args),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.inner.state_fields(args)
+        match *args.return_field.data_type() == WIDE {
+            true => Ok(Total::fields(&args)),
+            false => self.inner.state_fields(args),
+        }
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.inner.groups_accumulator_supported(args)
+        *args.return_field.data_type() != WIDE && self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(
@@ -227,6 +264,16 @@ impl AggregateUDFImpl for ExactAvg {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         self.inner.order_sensitivity()
+    }
+}
+
+/// A total of numbers of any size.
+fn total(args: &AccumulatorArgs, is_average: bool) -> Result<Box<dyn Accumulator>> {
+    match args.is_distinct {
+        true => Err(DataFusionError::Plan(
+            "a sum or average of DISTINCT numerics of more than 38 digits is not known".into(),
+        )),
+        false => Ok(Box::new(Total::new(is_average))),
     }
 }
 

@@ -298,7 +298,10 @@ pub(super) fn literal_sql(text: &str, data_type: &DataType) -> Option<String> {
     let text = value::to_text(data_type, &cell)?;
     Some(match data_type {
         DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Numeric { .. } => {
-            if text.starts_with('-') {
+            if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+                // What is no number, or infinite, has a name.
+                quote_text(&text)
+            } else if text.starts_with('-') {
                 format!("({text})")
             } else {
                 text

@@ -8,7 +8,7 @@ mod build;
 use std::ops::Range;
 
 use super::PostgresError;
-pub(super) use build::{Built, Rows, TOO_WIDE};
+pub(super) use build::{Built, Rows};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the extension.

@@ -6,7 +6,7 @@
 //! with their dimensions (`array_send`), `jsonb` behind a version byte, texts as they are. Types that firstbad keeps as text are asked
 //! for as text.
 
-use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal, Wide};
 use crate::schema::DataType;
 use crate::schema::value::{self, uuid_text};
 
@@ -127,6 +127,13 @@ impl<'a> Reader<'a> {
 }
 
 /// A `numeric` as it is sent.
+enum Sent<'a> {
+    Number(Digits<'a>),
+    /// It is no number.
+    Named(Wide),
+}
+
+/// A number as it is sent.
 struct Digits<'a> {
     /// Groups of four decimal digits, two bytes each.
     groups: &'a [u8],
@@ -138,7 +145,7 @@ struct Digits<'a> {
 }
 
 impl<'a> Digits<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Digits<'a>, Misfit> {
+    fn read(bytes: &'a [u8]) -> Result<Sent<'a>, Misfit> {
         let mut reader = Reader(bytes);
         let count = usize::try_from(reader.int16()?).map_err(|_| Malformed)?;
         let weight = i32::from(reader.int16()?);
@@ -147,8 +154,9 @@ impl<'a> Digits<'a> {
         let negative = match sign {
             0 => false,
             0x4000 => true,
-            0xc000 => return Err(NotHeld("numeric NaN cannot be represented")),
-            0xd000 | 0xf000 => return Err(NotHeld("numeric Infinity cannot be represented")),
+            0xc000 => return Ok(Sent::Named(Wide::NaN)),
+            0xd000 => return Ok(Sent::Named(Wide::Infinity)),
+            0xf000 => return Ok(Sent::Named(Wide::NegativeInfinity)),
             _ => return Err(Malformed),
         };
         let digits = Digits {
@@ -158,7 +166,11 @@ impl<'a> Digits<'a> {
             scale,
         };
         let fits = reader.0.is_empty() && digits.groups().all(|group| group < 10_000);
-        if fits { Ok(digits) } else { Err(Malformed) }
+        if fits {
+            Ok(Sent::Number(digits))
+        } else {
+            Err(Malformed)
+        }
     }
 
     fn groups(&self) -> impl Iterator<Item = u16> {
@@ -226,7 +238,10 @@ fn numeric(
     declared: Option<(u16, i16)>,
     bytes: &[u8],
 ) -> Result<Cell, Misfit> {
-    let digits = Digits::read(bytes)?;
+    let digits = match Digits::read(bytes)? {
+        Sent::Named(wide) => return Ok(Cell::Wide(wide)),
+        Sent::Number(digits) => digits,
+    };
     let in_place = declared.is_none_or(|(_, scale)| usize::try_from(scale) == Ok(digits.scale));
     if in_place && let Some(quick) = digits.quick() {
         return Ok(Cell::Decimal(quick));

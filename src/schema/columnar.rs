@@ -7,9 +7,11 @@ use datafusion::arrow::datatypes::{
 };
 use serde_json::{Map, Value};
 
-use crate::change::{Cell, Decimal};
+use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal, Number};
 use crate::schema::DataType;
-use crate::schema::value::{ValueError, interval_text, parse_text, to_json, to_text, uuid_text};
+use crate::schema::value::{
+    ValueError, interval_text, parse_number, parse_text, to_json, to_text, uuid_text,
+};
 
 /// Deeper nesting is refused.
 const DEPTH_MAX: usize = 64;
@@ -87,7 +89,7 @@ enum Found<'a> {
     Int(i128),
     Float(f64),
     Real(f32),
-    Decimal(Decimal),
+    Number(Number),
     Text(&'a str),
     Bytes(&'a [u8]),
     Days(i64),
@@ -224,36 +226,31 @@ fn read_number(array: &dyn Array, row: usize) -> Result<Found<'static>, Reason> 
         A::Decimal128(_, scale) => primitive::<arrow_types::Decimal128Type>(array, row)
             .map(|value| decimal(value, *scale))
             .transpose()?,
-        A::Decimal256(_, scale) => match primitive::<arrow_types::Decimal256Type>(array, row) {
-            Some(value) => Some(decimal(
-                value.to_i128().ok_or("more than 38 digits")?,
-                *scale,
-            )?),
-            None => None,
-        },
+        A::Decimal256(_, scale) => primitive::<arrow_types::Decimal256Type>(array, row)
+            .map(|value| match value.to_i128() {
+                Some(value) => decimal(value, *scale),
+                None => wide(&value.to_string(), *scale),
+            })
+            .transpose()?,
         _ => read_time(array, row)?,
     };
     found.ok_or(UNSUPPORTED)
 }
 
 fn decimal(unscaled: i128, scale: i8) -> Result<Found<'static>, Reason> {
-    const TOO_MANY: Reason = "more than 38 digits";
-    let (unscaled, scale) = match u8::try_from(scale) {
-        Ok(scale) => (unscaled, scale),
-        Err(_) => {
-            let factor = 10i128
-                .checked_pow(u32::from(scale.unsigned_abs()))
-                .ok_or(TOO_MANY)?;
-            (unscaled.checked_mul(factor).ok_or(TOO_MANY)?, 0)
-        }
-    };
     let fits =
-        scale <= crate::change::DECIMAL_DIGITS_MAX && unscaled.unsigned_abs() < 10u128.pow(38);
-    if fits {
-        Ok(Found::Decimal(Decimal { unscaled, scale }))
-    } else {
-        Err(TOO_MANY)
+        |scale: &u8| *scale <= DECIMAL_DIGITS_MAX && unscaled.unsigned_abs() < 10u128.pow(38);
+    match u8::try_from(scale).ok().filter(fits) {
+        Some(scale) => Ok(Found::Number(Number::Decimal(Decimal { unscaled, scale }))),
+        None => wide(&unscaled.to_string(), scale),
     }
+}
+
+/// The number of digits and a sign, the last `scale` of which stand after the point.
+fn wide(digits: &str, scale: i8) -> Result<Found<'static>, Reason> {
+    let text = format!("{digits}e{}", -i32::from(scale));
+    let number = parse_number(&text).map_err(|error| error.reason)?;
+    Ok(Found::Number(number))
 }
 
 fn read_time(array: &dyn Array, row: usize) -> Result<Option<Found<'static>>, Reason> {
@@ -385,7 +382,7 @@ fn fit(data_type: &DataType, found: Found<'_>) -> Result<Cell, ValueError> {
         (D::Float64 | D::Float32, Found::Int(value)) => parse_text(data_type, &value.to_string()),
         (D::Float64, Found::Float(value)) => Ok(Cell::Float(value)),
         (D::Float64 | D::Float32, Found::Real(value)) => Ok(Cell::Float(f64::from(value))),
-        (D::Float64 | D::Float32, Found::Decimal(value)) => {
+        (D::Float64 | D::Float32, Found::Number(value)) => {
             parse_text(data_type, &value.to_string())
         }
         (D::Float32, Found::Float(value)) => Ok(Cell::Float(f64::from(value as f32))),
@@ -393,15 +390,15 @@ fn fit(data_type: &DataType, found: Found<'_>) -> Result<Cell, ValueError> {
             D::Numeric {
                 precision_scale: None,
             },
-            Found::Decimal(value),
-        ) => Ok(Cell::Decimal(value)),
+            Found::Number(value),
+        ) => Ok(value.into()),
         (_, Found::Int(value)) if whole || numeric || is_textual(data_type) => {
             parse_text(data_type, &value.to_string())
         }
-        (_, Found::Decimal(value)) if numeric || is_textual(data_type) => {
+        (_, Found::Number(value)) if numeric || is_textual(data_type) => {
             parse_text(data_type, &value.to_string())
         }
-        (_, Found::Decimal(value)) if whole => match value.rescale(0) {
+        (_, Found::Number(Number::Decimal(value))) if whole => match value.rescale(0) {
             Some(value) => parse_text(data_type, &value.to_string()),
             None => fail("not a whole number"),
         },
@@ -435,7 +432,7 @@ fn fit(data_type: &DataType, found: Found<'_>) -> Result<Cell, ValueError> {
         }
         (_, found) if is_textual(data_type) => fit_text(data_type, &found),
         (_, Found::Bool(_)) => fail("an Arrow boolean"),
-        (_, Found::Int(_) | Found::Decimal(_)) => fail("an Arrow number"),
+        (_, Found::Int(_) | Found::Number(_)) => fail("an Arrow number"),
         (D::Time, Found::Clock(_)) => fail(OUT_OF_RANGE),
         (_, Found::Days(_) | Found::Clock(_) | Found::Micros(_, _)) => {
             fail("an Arrow date or time")

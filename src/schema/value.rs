@@ -12,7 +12,7 @@ mod time;
 mod types;
 
 use super::DataType;
-use crate::change::Cell;
+use crate::change::{Cell, Number};
 
 pub(crate) use array::write_item;
 pub(crate) use interval::interval_text;
@@ -63,7 +63,7 @@ pub fn parse_text(data_type: &DataType, text: &str) -> Result<Cell, ValueError> 
         DataType::Float32 => parse_real(text).map(Cell::Float),
         DataType::Float64 => parse_double(text).map(Cell::Float),
         DataType::Numeric { precision_scale } => {
-            numeric::parse(text, *precision_scale).map(Cell::Decimal)
+            numeric::parse(text, *precision_scale).map(Cell::from)
         }
         DataType::Varchar(Some(max)) => fit_length(text, *max).map(|t| Cell::Text(t.to_owned())),
         DataType::Char(max) => {
@@ -89,6 +89,14 @@ pub fn parse_text(data_type: &DataType, text: &str) -> Result<Cell, ValueError> 
         DataType::Array(element) => return array::parse(data_type, element, text),
     };
     cell.map_err(fail)
+}
+
+/// Reads a `numeric` of no declared precision.
+pub(crate) fn parse_number(text: &str) -> Result<Number, ValueError> {
+    let data_type = DataType::Numeric {
+        precision_scale: None,
+    };
+    numeric::parse(text, None).map_err(|reason| ValueError::new(&data_type, reason))
 }
 
 const TOO_LONG: Reason = "longer than declared";

@@ -219,18 +219,11 @@ fn load(
 ) -> Result<(), SourceError> {
     let declared = history.schema.tables[table].clone();
     let found = tabular::read_parts(file, &declared, &mut |part| {
-        let (origin, loaded) = match part {
-            Part::Row(origin, cells) => (origin, history.load(table, &cells)),
-            Part::Rows(origin, rows) => (origin, history.tables[table].load_stored(&rows)),
-        };
-        loaded.map_err(|error| {
-            Diagnostic::at(
-                file,
-                origin.line,
-                0,
-                format!("table {}: {error}", declared.name.short()),
-            )
-        })
+        match part {
+            Part::Row(_, cells) => history.load(table, &cells),
+            Part::Rows(_, rows) => history.tables[table].load_stored(&rows),
+        }
+        Ok(())
     });
     warnings.extend(found.map_err(SourceError::reading(file))?);
     Ok(())
@@ -375,14 +368,15 @@ fn readable_in_place(table: &Table, found: &Table) -> bool {
         DataType::Float32 | DataType::Float64 => 1,
         DataType::Numeric { .. } => 2,
         DataType::Bool => 3,
-        DataType::Bytea => 4,
         DataType::Date => 5,
         DataType::Time => 6,
         DataType::Timestamp => 7,
         DataType::TimestampTz => 8,
         DataType::Array(_) => 9,
         DataType::Text | DataType::Varchar(_) | DataType::Enum { .. } => 10,
-        DataType::Char(_)
+        // Bytes of one Arrow type are numbers to the engine.
+        DataType::Bytea
+        | DataType::Char(_)
         | DataType::Uuid
         | DataType::Json
         | DataType::Jsonb

@@ -8,12 +8,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, PrimitiveArray, StringBuilder,
-    new_null_array,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, LargeBinaryBuilder,
+    PrimitiveArray, StringBuilder, new_null_array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType,
 };
 
@@ -22,19 +22,31 @@ use crate::schema::DataType;
 use crate::schema::value::canonical_json;
 pub(super) use arrow::arrow_type;
 use arrow::list_to_arrow;
-use store::{Decimals, Ints, Slots, Texts};
+use store::{Ints, Numbers, Slots, Texts};
 pub(in crate::state) use store::{Slot, capacity};
+
+/// The engine's type for numbers of which some are no decimals: bytes in the order of the numbers, see [`Number::put_key`]. It is the type
+/// of nothing else there.
+pub const WIDE: ArrowType = ArrowType::LargeBinary;
+
+/// Where a field of type [`WIDE`] says how many digits after the point its decimals have.
+const SCALE: &str = "firstbad.scale";
+
+/// How many digits after the point are shown of the decimals among numbers of type [`WIDE`]; None where as many as each has.
+pub fn scale_of(field: &Field) -> Option<u8> {
+    field.metadata().get(SCALE)?.parse().ok()
+}
 
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;
 
-/// Typed storage. Scales of a plain `numeric` grow to the largest one seen.
+/// Typed storage.
 #[derive(Debug)]
 enum Data {
     Bool(Vec<bool>),
     Int(Ints),
     Float(Vec<f64>),
-    Decimal(Decimals),
+    Number(Numbers),
     Text(Texts<String>),
     Bytes(Texts<Vec<u8>>),
     Date(Vec<i32>),
@@ -51,16 +63,9 @@ pub(super) struct ColumnVersions {
     data: Data,
     slots: Slots,
     unknown_count: usize,
-    /// Whether some array has more dimensions than the engine has room for.
+    /// Whether some array has more dimensions, or more digits in a number, than the engine has room for.
     has_nested: bool,
 }
-
-/// A value that a column cannot hold.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "numeric values of very different size: they need more than {DECIMAL_DIGITS_MAX} digits on one scale"
-)]
-pub struct TooWide;
 
 impl ColumnVersions {
     pub(super) fn new(data_type: DataType) -> Self {
@@ -72,7 +77,7 @@ impl ColumnVersions {
                 let scale = precision_scale.map_or(0, |(_, s)| {
                     u8::try_from(s).unwrap_or(0).min(DECIMAL_DIGITS_MAX)
                 });
-                Data::Decimal(Decimals::new(scale))
+                Data::Number(Numbers::new(scale))
             }
             DataType::Bytea => Data::Bytes(Texts::new()),
             DataType::Date => Data::Date(Vec::new()),
@@ -98,7 +103,7 @@ impl ColumnVersions {
             Data::Bool(values) => values.shrink_to_fit(),
             Data::Int(values) => values.shrink(),
             Data::Float(values) => values.shrink_to_fit(),
-            Data::Decimal(values) => values.shrink(),
+            Data::Number(values) => values.shrink(),
             Data::Text(values) => values.shrink(),
             Data::Bytes(values) => values.shrink(),
             Data::Date(values) => values.shrink_to_fit(),
@@ -114,7 +119,7 @@ impl ColumnVersions {
             Data::Bool(values) => capacity(values),
             Data::Int(values) => values.bytes(),
             Data::Float(values) => capacity(values),
-            Data::Decimal(values) => values.bytes(),
+            Data::Number(values) => values.bytes(),
             Data::Text(values) => values.bytes(),
             Data::Bytes(values) => values.bytes(),
             Data::Date(values) => capacity(values),
@@ -144,7 +149,7 @@ impl ColumnVersions {
     }
 
     /// Whether the engine cannot be shown what a version holds: it is not known, or it is an array in an array, which Postgres has
-    /// in the same type and Arrow has not.
+    /// in the same type and Arrow has not, or an array with a number that has no room there.
     pub(super) fn is_unknown(&self, row: u32) -> bool {
         self.is_missing(row) || (self.has_nested && self.is_nested(row))
     }
@@ -171,12 +176,13 @@ impl ColumnVersions {
     }
 
     /// Appends a cell. The cell must be of the column's type (readers see to it).
-    pub(super) fn push(&mut self, cell: &Cell) -> Result<(), TooWide> {
+    pub(super) fn push(&mut self, cell: &Cell) {
         match (&mut self.data, cell) {
             (Data::Bool(values), Cell::Bool(value)) => values.push(*value),
             (Data::Int(values), Cell::Int(value)) => values.push(*value),
             (Data::Float(values), Cell::Float(value)) => values.push(*value),
-            (Data::Decimal(values), Cell::Decimal(value)) => values.push(*value)?,
+            (Data::Number(values), Cell::Decimal(value)) => values.push(*value),
+            (Data::Number(values), Cell::Wide(_)) => values.push_other(cell.clone()),
             (Data::Text(values), Cell::Text(value)) => values.push(value),
             (Data::Bytes(values), Cell::Bytes(value)) => values.push(value),
             (Data::Date(values), Cell::Date(value)) => values.push(*value),
@@ -184,7 +190,7 @@ impl ColumnVersions {
                 values.push(*value)
             }
             (Data::List(values), Cell::List(value)) => values.push(value.clone()),
-            (Data::LeftOut, _) => return Ok(()),
+            (Data::LeftOut, _) => return,
             (data, Cell::Null | Cell::Unknown) => data.push_default(),
             _ => panic!(
                 "a cell of another type than its column {}: readers convert by the schema",
@@ -197,7 +203,6 @@ impl ColumnVersions {
             _ => Slot::Value,
         });
         self.note_nested(cell);
-        Ok(())
     }
 
     fn note_nested(&mut self, cell: &Cell) {
@@ -213,7 +218,7 @@ impl ColumnVersions {
             Data::Bool(values) => values.push(values[at]),
             Data::Int(values) => values.push(values.get(at)),
             Data::Float(values) => values.push(values[at]),
-            Data::Decimal(values) => values.push_copy(at),
+            Data::Number(values) => values.push_copy(at),
             Data::Text(values) => values.push_copy(at),
             Data::Bytes(values) => values.push_copy(at),
             Data::Date(values) => values.push(values[at]),
@@ -225,7 +230,7 @@ impl ColumnVersions {
     }
 
     /// Appends a cell of a row that took the place of a version; a text that did not change is kept once.
-    pub(super) fn push_after(&mut self, old: u32, cell: &Cell) -> Result<(), TooWide> {
+    pub(super) fn push_after(&mut self, old: u32, cell: &Cell) {
         let at = old as usize;
         let unchanged = match (&self.data, cell) {
             (Data::Text(values), Cell::Text(text)) => values.get(at) == text,
@@ -234,9 +239,9 @@ impl ColumnVersions {
         };
         if unchanged && self.slot(at) == Slot::Value {
             self.push_copy(old);
-            return Ok(());
+        } else {
+            self.push(cell);
         }
-        self.push(cell)
     }
 
     fn push_slot(&mut self, slot: Slot) {
@@ -244,37 +249,18 @@ impl ColumnVersions {
         self.slots.push(slot);
     }
 
-    /// Takes back the last push.
-    pub(super) fn pop(&mut self) {
-        match &mut self.data {
-            Data::Bool(values) => _ = values.pop(),
-            Data::Int(values) => values.pop(),
-            Data::Float(values) => _ = values.pop(),
-            Data::Decimal(values) => values.pop(),
-            Data::Text(values) => values.pop(),
-            Data::Bytes(values) => values.pop(),
-            Data::Date(values) => _ = values.pop(),
-            Data::Micros(values) => _ = values.pop(),
-            Data::List(values) => _ = values.pop(),
-            Data::LeftOut => {}
-        }
-        if self.slots.pop() == Some(Slot::Unknown) {
-            self.unknown_count -= 1;
-        }
-    }
-
     /// Makes a value known that was not: a later image told what this version held.
-    pub(super) fn learn(&mut self, row: u32, cell: &Cell) -> Result<(), TooWide> {
+    pub(super) fn learn(&mut self, row: u32, cell: &Cell) {
         let at = row as usize;
         if self.is_left_out() || self.slots.get(at) != Slot::Unknown || *cell == Cell::Unknown {
-            return Ok(());
+            return;
         }
         match (&mut self.data, cell) {
             (_, Cell::Null) => {}
             (Data::Bool(values), Cell::Bool(value)) => values[at] = *value,
             (Data::Int(values), Cell::Int(value)) => values.set(at, *value),
             (Data::Float(values), Cell::Float(value)) => values[at] = *value,
-            (Data::Decimal(values), Cell::Decimal(value)) => values.set(at, *value)?,
+            (Data::Number(values), Cell::Decimal(_) | Cell::Wide(_)) => values.set(at, cell),
             (Data::Date(values), Cell::Date(value)) => values[at] = *value,
             (Data::Micros(values), Cell::Time(value) | Cell::Timestamp(value)) => {
                 values[at] = *value
@@ -294,7 +280,6 @@ impl ColumnVersions {
         self.slots.set(at, slot);
         self.unknown_count -= 1;
         self.note_nested(cell);
-        Ok(())
     }
 
     /// The cell of a row version.
@@ -309,7 +294,7 @@ impl ColumnVersions {
             Data::Bool(values) => Cell::Bool(values[at]),
             Data::Int(values) => Cell::Int(values.get(at)),
             Data::Float(values) => Cell::Float(values[at]),
-            Data::Decimal(values) => Cell::Decimal(values.get(at)),
+            Data::Number(values) => values.get(at),
             Data::Text(values) => Cell::Text(values.get(at).to_owned()),
             Data::Bytes(values) => Cell::Bytes(values.get(at).to_vec()),
             Data::Date(values) => Cell::Date(values[at]),
@@ -408,11 +393,22 @@ impl ColumnVersions {
     /// The Arrow type of the column as it stands.
     pub(super) fn arrow_type(&self) -> ArrowType {
         match &self.data {
-            Data::Decimal(values) => {
-                let scale = i8::try_from(values.scale()).unwrap_or(0);
-                ArrowType::Decimal128(DECIMAL_DIGITS_MAX, scale)
-            }
+            Data::Number(values) if values.has_others() => WIDE,
+            Data::Number(values) => decimals(values),
             _ => arrow_type(&self.data_type),
+        }
+    }
+
+    /// The column for the engine, under a name. Where its numbers have no type that tells a scale, it is written beside it: see
+    /// [`scale_of`].
+    pub(super) fn field(&self, name: impl Into<String>) -> Field {
+        let field = Field::new(name, self.arrow_type(), true);
+        match &self.data {
+            Data::Number(values) if values.has_others() => {
+                let scale = (SCALE.to_owned(), values.scale().to_string());
+                field.with_metadata([scale].into())
+            }
+            _ => field,
         }
     }
 
@@ -438,7 +434,8 @@ impl ColumnVersions {
                 self.primitive::<Float32Type>(rows, |i| values[i] as f32)
             }
             Data::Float(values) => self.primitive::<Float64Type>(rows, |i| values[i]),
-            Data::Decimal(values) => self.primitive::<Decimal128Type>(rows, |i| values.unscaled(i)),
+            Data::Number(values) if values.has_others() => self.keys(values, rows),
+            Data::Number(_) => self.decimals(rows),
             Data::Text(values) => build!(StringBuilder::new(), |i| values.get(i)),
             Data::Bytes(values) => build!(BinaryBuilder::new(), |i| values.get(i)),
             Data::Date(values) => self.primitive::<Date32Type>(rows, |i| values[i]),
@@ -454,14 +451,52 @@ impl ColumnVersions {
         }
     }
 
+    /// The values of row versions of which none holds a number that is no decimal of the column's scale.
+    pub(super) fn decimals(&self, rows: &[u32]) -> ArrayRef {
+        let Data::Number(values) = &self.data else {
+            unreachable!("only a column of numbers has decimals")
+        };
+        self.primitive_of::<Decimal128Type>(decimals(values), rows, |row| values.unscaled(row))
+    }
+
+    /// Numbers of which some are no decimals of one scale: the bytes of each, which are in the order of the numbers.
+    fn keys(&self, values: &Numbers, rows: &[u32]) -> ArrayRef {
+        let mut builder = LargeBinaryBuilder::new();
+        let mut key = Vec::new();
+        for &row in rows {
+            if !self.holds_value(row) {
+                builder.append_null();
+                continue;
+            }
+            key.clear();
+            match values.get(row as usize) {
+                Cell::Wide(value) => value.put_key(&mut key),
+                Cell::Decimal(value) => value.put_key(&mut key),
+                _ => unreachable!("numbers are decimals or wide"),
+            }
+            builder.append_value(&key);
+        }
+        Arc::new(builder.finish())
+    }
+
     /// Whether there is such a row and something is known to be in it.
     fn holds_value(&self, row: u32) -> bool {
         row != NO_ROW && self.slot(row as usize) == Slot::Value
     }
 
-    /// An array of the column's type; every slot has a value, be it an empty one.
+    /// An array of the column's type.
     fn primitive<T: ArrowPrimitiveType>(
         &self,
+        rows: &[u32],
+        value: impl Fn(usize) -> T::Native,
+    ) -> ArrayRef {
+        self.primitive_of::<T>(self.arrow_type(), rows, value)
+    }
+
+    /// An array; every slot has a value, be it an empty one.
+    fn primitive_of<T: ArrowPrimitiveType>(
+        &self,
+        data_type: ArrowType,
         rows: &[u32],
         value: impl Fn(usize) -> T::Native,
     ) -> ArrayRef {
@@ -481,8 +516,14 @@ impl ColumnVersions {
         });
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         let array = PrimitiveArray::<T>::new(values.into(), nulls);
-        Arc::new(array.with_data_type(self.arrow_type()))
+        Arc::new(array.with_data_type(data_type))
     }
+}
+
+/// The type of decimals.
+fn decimals(values: &Numbers) -> ArrowType {
+    let scale = i8::try_from(values.scale()).unwrap_or(0);
+    ArrowType::Decimal128(DECIMAL_DIGITS_MAX, scale)
 }
 
 /// The bytes of a list's elements.
@@ -502,7 +543,7 @@ impl Data {
             Data::Bool(values) => values.push(false),
             Data::Int(values) => values.push(0),
             Data::Float(values) => values.push(0.0),
-            Data::Decimal(values) => values.push_default(),
+            Data::Number(values) => values.push_default(),
             Data::Text(values) => values.push_default(),
             Data::Bytes(values) => values.push_default(),
             Data::Date(values) => values.push(0),

@@ -15,7 +15,8 @@
 //! * A text or bytes are themselves, `00` written as `00 FF`, then `00 00`. A `jsonb` is the text that all documents of its meaning share.
 //! * A decimal is one byte for sign and size, and sixteen for its digits. With `v = ±0.d₁d₂… * 10^e` and `d₁` not 0, the first is
 //!   `0x81 + (e + 37)` for positive and `0x7F - (e + 37)` for negative numbers; zero is `0x80` and nothing else. The others are the digits
-//!   as a whole number of 38 digits, zeros added on the right, big-endian, all bits flipped for negative numbers.
+//!   as a whole number of 38 digits, zeros added on the right, big-endian, all bits flipped for negative numbers. Numbers of more digits,
+//!   infinities and what is no number are told apart by bytes that no such number has: see [`Number::put_key`](crate::change::Number).
 //!
 //! So the order of the bytes is the order of the values (a text's by its bytes, NULL last), and keys are the same where their cells are
 //! (`1.50` is `1.5`, NULL is NULL). The order is what chunks of a store are cut by: it must never change.
@@ -24,7 +25,7 @@ use super::column::Slot;
 use super::row::{RowBytes, by_name, one_of_equal};
 use super::stored::StoredRows;
 use super::stored::view::{Column, Values};
-use crate::change::{Cell, DECIMAL_DIGITS_MAX};
+use crate::change::{Cell, Decimal};
 use crate::schema::{DataType, Table, value};
 
 const VALUE: u8 = 1;
@@ -203,7 +204,18 @@ fn put(out: &mut Vec<u8>, column: &Column<'_>, row: usize) {
         }
         Values::Float32(values) => put_float(out, f64::from(values[row])),
         Values::Float64(values) => put_float(out, values[row]),
-        Values::Decimal(values, scale) => put_decimal(out, values[row], *scale),
+        Values::Decimal(values, scale) => {
+            let value = Decimal {
+                unscaled: values[row],
+                scale: *scale,
+            };
+            value.put_key(out);
+        }
+        Values::Number(_) => match column.cell(row) {
+            Cell::Decimal(value) => value.put_key(out),
+            Cell::Wide(value) => value.put_key(out),
+            _ => unreachable!("a number is a decimal or wide"),
+        },
         Values::Text(values) => put_text(out, values.value(row), column.data_type),
         Values::Bytes(values) => put_bytes(out, values.value(row)),
         Values::Date(values) => put_date(out, values[row]),
@@ -233,7 +245,8 @@ fn put_cell(out: &mut Vec<u8>, cell: &Cell, data_type: &DataType) {
         Cell::Bool(value) => out.push(u8::from(*value)),
         Cell::Int(value) | Cell::Time(value) | Cell::Timestamp(value) => put_int(out, *value),
         Cell::Float(value) => put_float(out, *value),
-        Cell::Decimal(value) => put_decimal(out, value.unscaled, value.scale),
+        Cell::Decimal(value) => value.put_key(out),
+        Cell::Wide(value) => value.put_key(out),
         Cell::Text(value) => put_text(out, value, data_type),
         Cell::Bytes(value) => put_bytes(out, value),
         Cell::Date(value) => put_date(out, *value),
@@ -253,24 +266,6 @@ fn put_float(out: &mut Vec<u8>, value: f64) {
     let bits = one_of_equal(value);
     let flip = if bits >> 63 == 1 { u64::MAX } else { 1 << 63 };
     out.extend_from_slice(&(bits ^ flip).to_be_bytes());
-}
-
-fn put_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
-    const SIZE_MIN: i32 = -37;
-    let digits = unscaled.unsigned_abs();
-    let Some(count) = digits.checked_ilog10().map(|log| log + 1) else {
-        return out.push(0x80);
-    };
-    // From -37 (one digit after 37 zeros) to 38: it fits a byte, twice.
-    let size = (count as i32 - i32::from(scale) - SIZE_MIN) as u8;
-    let aligned = digits * 10u128.pow(u32::from(DECIMAL_DIGITS_MAX).saturating_sub(count));
-    if unscaled > 0 {
-        out.push(0x81 + size);
-        out.extend_from_slice(&aligned.to_be_bytes());
-    } else {
-        out.push(0x7F - size);
-        out.extend_from_slice(&(!aligned).to_be_bytes());
-    }
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str, data_type: &DataType) {

@@ -33,7 +33,7 @@ mod visible;
 mod writes;
 mod written;
 
-pub use column::TooWide;
+pub use column::{WIDE, scale_of};
 pub use delta::{Delta, Noticed};
 pub use fingerprint::{Fingerprint, of_state};
 pub use gaps::Gap;
@@ -130,8 +130,8 @@ impl History {
     }
 
     /// Adds a row of the first state; `cells` in the table's column order.
-    pub fn load(&mut self, table: usize, cells: &[Cell]) -> Result<(), TooWide> {
-        self.tables[table].load(cells)
+    pub fn load(&mut self, table: usize, cells: &[Cell]) {
+        self.tables[table].load(cells);
     }
 
     /// Keeps nothing of some columns of a table: see [`TableVersions::leave_out`].

@@ -87,8 +87,12 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: impl Into<String>, array: ArrayRef, unknown: usize) {
-        self.fields
-            .push(Field::new(name.into(), array.data_type().clone(), true));
+        let field = Field::new(name.into(), array.data_type().clone(), true);
+        self.push_field(field, array, unknown);
+    }
+
+    fn push_field(&mut self, field: Field, array: ArrayRef, unknown: usize) {
+        self.fields.push(field);
         self.arrays.push(array);
         self.unknown.push(unknown);
     }
@@ -137,11 +141,8 @@ impl<'a> Builder<'a> {
             } else {
                 0
             };
-            self.push(
-                format!("{prefix}{}", table.table.columns[at].name),
-                column.to_arrow(rows),
-                unknown,
-            );
+            let field = column.field(format!("{prefix}{}", table.table.columns[at].name));
+            self.push_field(field, column.to_arrow(rows), unknown);
         }
     }
 
@@ -244,7 +245,7 @@ impl History {
             which
                 .map(|at| {
                     let name = format!("{prefix}{}", versions.table.columns[at].name);
-                    Field::new(name, versions.columns[at].arrow_type(), true)
+                    versions.columns[at].field(name)
                 })
                 .collect::<Vec<_>>()
         };

@@ -11,6 +11,7 @@
 //! | 4 floating-point number | its 64 bits, little-endian, with one zero and one NaN |
 //! | 5 decimal | its digits without trailing zeros after the point in 128 bits, little-endian, and its scale |
 //! | 6 text, 7 bytes | the length in 64 bits, little-endian, and the bytes; a `jsonb` with sorted keys and plain numbers |
+//! | 12 number that is no decimal of 38 digits | the length in 64 bits, little-endian, and the [bytes of its key](super::key) |
 //! | 11 list | the number of elements in 64 bits, little-endian, and each as a value |
 
 use super::column::Slot;
@@ -82,6 +83,7 @@ fn put(out: &mut Vec<u8>, column: &Column<'_>, row: usize) {
         Values::Float32(values) => float(out, f64::from(values[row])),
         Values::Float64(values) => float(out, values[row]),
         Values::Decimal(values, scale) => decimal(out, values[row], *scale),
+        Values::Number(_) => put_cell(out, column.data_type, &column.cell(row)),
         Values::Text(values) => tagged_text(out, column.data_type, values.value(row)),
         Values::Bytes(values) => {
             out.push(7);
@@ -151,6 +153,12 @@ fn put_cell(out: &mut Vec<u8>, data_type: &DataType, cell: &Cell) {
         Cell::Int(value) => number(out, 3, *value),
         Cell::Float(value) => float(out, *value),
         Cell::Decimal(value) => decimal(out, value.unscaled, value.scale),
+        Cell::Wide(value) => {
+            let mut key = Vec::new();
+            value.put_key(&mut key);
+            out.push(12);
+            bytes(out, &key);
+        }
         Cell::Text(value) => tagged_text(out, data_type, value),
         Cell::Bytes(value) => {
             out.push(7);

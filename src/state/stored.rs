@@ -6,33 +6,30 @@
 //! | `real`, `double precision` | Float32, Float64 |
 //! | `boolean`, `bytea`, `date` | Boolean, Binary, Date32 |
 //! | `numeric` | Decimal128: precision 18 where every value of the batch has at most 18 digits, else 38; the column's scale |
+//! | | Utf8 where a value of the batch has no place on that scale: Postgres' text; `1e131071` where that has very many zeros |
 //! | `time`, `timestamp`, `timestamptz` | Time64, Timestamp, Timestamp in UTC; all in microseconds |
 //! | arrays | Utf8: Postgres' literals, `{{1,2},{3,NULL}}` |
 //! | all others | Utf8 |
 
 pub(super) mod lists;
+mod numbers;
 pub(super) mod view;
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder,
-    Decimal128Array, RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
+    RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute;
-use datafusion::arrow::datatypes::{
-    DataType as ArrowType, Decimal128Type, Field, Schema as ArrowSchema,
-};
+use datafusion::arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema};
 
-use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::column::{ColumnVersions, NO_ROW};
 use super::versions::TableVersions;
-use crate::change::{Cell, Commit, DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::{Cell, Commit, DECIMAL_DIGITS_MAX};
 use crate::schema::{DataType, Table};
 use view::{Column, Values};
-
-/// Decimals of at most so many digits take half of the room in Parquet.
-const NARROW_DIGITS: u8 = 18;
 
 /// Row versions that are put into arrays at once, and the bytes of their texts after which no further one is.
 const PIECE_ROWS: usize = 8192;
@@ -184,23 +181,20 @@ impl StoredRows {
         }
     }
 
-    /// All rows of several parts of one table, one part after the other. Decimals get the largest scale of all parts, exactly.
-    ///
-    /// # Errors
-    /// Where the digits of a decimal do not fit with that scale.
+    /// All rows of several parts of one table, one part after the other.
     ///
     /// # Panics
     /// Where there are no parts, or they are not of one table.
-    pub fn concat(parts: &[&StoredRows]) -> Result<StoredRows, TooWide> {
+    pub fn concat(parts: &[&StoredRows]) -> StoredRows {
         let [first, ..] = parts else {
             panic!("at least one part says what the columns are")
         };
         let columns = 0..first.arrays.len();
         let arrays = columns.clone().map(|at| {
             let arrays: Vec<ArrayRef> = parts.iter().map(|part| part.arrays[at].clone()).collect();
-            let arrays = on_one_scale(arrays)?;
+            let arrays = numbers::in_one_form(arrays);
             let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array.as_ref()).collect();
-            Ok(compute::concat(&arrays).expect("parts of one table with less than 2 GiB of text"))
+            compute::concat(&arrays).expect("parts of one table with less than 2 GiB of text")
         });
         let marks = columns.clone().map(|at| {
             parts.iter().find(|part| part.unknown[at].is_some())?;
@@ -213,11 +207,11 @@ impl StoredRows {
             }
             Some(marks.finish())
         });
-        Ok(StoredRows {
-            arrays: arrays.collect::<Result<_, _>>()?,
+        StoredRows {
+            arrays: arrays.collect(),
             unknown: marks.collect(),
             len: parts.iter().map(|part| part.len).sum(),
-        })
+        }
     }
 
     /// The name of the column that says which cells are not known: `_unknown`, behind as many more `_` as make it a name that no
@@ -237,7 +231,7 @@ impl StoredRows {
         let mut fields = Vec::with_capacity(self.arrays.len() + 1);
         let mut arrays = Vec::with_capacity(self.arrays.len() + 1);
         for (column, array) in table.columns.iter().zip(&self.arrays) {
-            let array = narrowed(array);
+            let array = numbers::narrowed(array);
             fields.push(Field::new(&column.name, array.data_type().clone(), true));
             arrays.push(array);
         }
@@ -299,7 +293,7 @@ impl StoredRows {
             if !rows.unknown[at].as_ref().is_none_or(hidden) {
                 return Err(Malformed::Unknown);
             }
-            rows.arrays.push(widened(array));
+            rows.arrays.push(numbers::widened(array));
         }
         Ok(rows)
     }
@@ -320,6 +314,11 @@ impl StoredRows {
         let data_type = &table.columns[at].data_type;
         Column::new(data_type, &self.arrays[at], self.unknown[at].as_ref())
             .expect("the rows are of this table")
+    }
+
+    /// The array in which a column keeps numbers: null for every cell that is none.
+    pub fn numbers(cells: impl ExactSizeIterator<Item = Cell>) -> ArrayRef {
+        numbers::array(cells)
     }
 
     /// The text in which a column of an array type keeps a list; `data_type` is the array's.
@@ -374,23 +373,14 @@ impl TableVersions {
     /// Adds rows of the snapshot (position 0), as [`load`](Self::load) does one by one; column by column. They are entered into the
     /// index by which changes find their rows when the first change comes.
     ///
-    /// # Errors
-    /// Where decimals do not fit on one scale. None of the rows was added then.
-    ///
     /// # Panics
     /// Where the rows are not of this table, or there are 2^32 of them.
-    pub fn load_stored(&mut self, rows: &StoredRows) -> Result<(), TooWide> {
+    pub fn load_stored(&mut self, rows: &StoredRows) {
         let table = self.table.clone();
         for (at, column) in rows.columns(&table).iter().enumerate() {
-            if let Err(error) = self.columns[at].extend(column, rows.len) {
-                for column in &mut self.columns[..at] {
-                    (0..rows.len).for_each(|_| column.pop());
-                }
-                return Err(error);
-            }
+            self.columns[at].extend(column, rows.len);
         }
         self.append_lives(rows.len);
-        Ok(())
     }
 
     /// The rows at a position, as they are written down, oldest version first.
@@ -404,6 +394,12 @@ impl ColumnVersions {
     pub(super) fn stored(&self, rows: &[u32]) -> (ArrayRef, Option<BooleanBuffer>) {
         let array = match self.data_type() {
             DataType::Array(_) => self.literals(rows),
+            DataType::Numeric { .. } if self.is_left_out() => self.to_arrow(rows),
+            DataType::Numeric { .. } if !self.has_others(rows) => self.decimals(rows),
+            DataType::Numeric { .. } => numbers::texts(rows.iter().map(|&row| match row {
+                NO_ROW => Cell::Null,
+                row => self.cell(row),
+            })),
             _ => self.to_arrow(rows),
         };
         let marks = self.has_missing().then(|| {
@@ -425,70 +421,6 @@ impl ColumnVersions {
             }
         }
         Arc::new(builder.finish())
-    }
-}
-
-/// Decimals of different scales on the largest one; others as they are.
-fn on_one_scale(arrays: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, TooWide> {
-    let scale_of = |array: &ArrayRef| match array.data_type() {
-        ArrowType::Decimal128(_, scale) => Some(*scale),
-        _ => None,
-    };
-    let Some(scale) = arrays.iter().filter_map(scale_of).max() else {
-        return Ok(arrays);
-    };
-    let arrays = arrays.into_iter().map(|array| {
-        let Some(own) = scale_of(&array).filter(|own| *own != scale) else {
-            return Ok(array);
-        };
-        let (own, to) = (
-            u8::try_from(own).unwrap_or(0),
-            u8::try_from(scale).unwrap_or(0),
-        );
-        let rescale = |unscaled| {
-            let decimal = Decimal {
-                unscaled,
-                scale: own,
-            };
-            Ok(decimal.rescale(to).ok_or(TooWide)?.unscaled)
-        };
-        let array = array.as_primitive::<Decimal128Type>();
-        let array: Decimal128Array = array.try_unary(rescale)?;
-        Ok(with_precision(&array, DECIMAL_DIGITS_MAX, scale))
-    });
-    arrays.collect()
-}
-
-fn with_precision(array: &Decimal128Array, precision: u8, scale: i8) -> ArrayRef {
-    let array = array.clone().with_precision_and_scale(precision, scale);
-    Arc::new(array.expect("a scale from 0 to the precision"))
-}
-
-/// Decimals whose digits are few are written with half of the room.
-fn narrowed(array: &ArrayRef) -> ArrayRef {
-    let ArrowType::Decimal128(_, scale) = array.data_type() else {
-        return array.clone();
-    };
-    let digits = array.as_primitive::<Decimal128Type>();
-    let limit = 10u128.pow(u32::from(NARROW_DIGITS));
-    let fits = digits
-        .iter()
-        .flatten()
-        .all(|value| value.unsigned_abs() < limit);
-    match fits && *scale <= NARROW_DIGITS as i8 {
-        true => with_precision(digits, NARROW_DIGITS, *scale),
-        false => array.clone(),
-    }
-}
-
-/// The other way round.
-fn widened(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        ArrowType::Decimal128(_, scale) => {
-            let digits = array.as_primitive::<Decimal128Type>();
-            with_precision(digits, DECIMAL_DIGITS_MAX, *scale)
-        }
-        _ => array.clone(),
     }
 }
 
@@ -535,6 +467,7 @@ fn check(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<(), Malfo
             let fits = |row: usize| values[row].unsigned_abs() < limit;
             *scale <= DECIMAL_DIGITS_MAX && held().all(fits)
         }
+        (Values::Number(values), _) => held().all(|row| view::number(values.value(row)).is_some()),
         (Values::Time(values), _) => held().all(|row| (0..=TIME_MAX).contains(&values[row])),
         (Values::List(values), _) => {
             held().all(|row| lists::parse(data_type, values.value(row)).is_some())

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::column::{ColumnVersions, NO_ROW};
 use super::delta::LastDelta;
 use super::event::Event;
 use super::live::Live;
@@ -39,9 +39,6 @@ pub enum Contradiction {
     /// More than one row has the key, so which one is meant cannot be known.
     #[error("more than one row has this key")]
     AmbiguousKey,
-    /// A number that does not fit.
-    #[error(transparent)]
-    TooWide(#[from] TooWide),
 }
 
 /// All versions of one table's rows.
@@ -113,7 +110,7 @@ impl TableVersions {
     /// Takes over the rows that are alive in another version of this table, and what it leaves out.
     ///
     /// # Panics
-    /// Where this one is not empty, or a value does not fit where it was.
+    /// Where this one is not empty.
     pub(super) fn take_living(&mut self, other: &TableVersions) {
         assert_eq!(self.version_count(), 0, "only an empty table is filled");
         let left_out = |at: &usize| other.columns[*at].is_left_out();
@@ -121,7 +118,7 @@ impl TableVersions {
         self.leave_out(&left_out);
         for row in other.visible(ALIVE - 1) {
             for (to, from) in self.columns.iter_mut().zip(&other.columns) {
-                to.push(&from.cell(row)).expect("it fitted where it was");
+                to.push(&from.cell(row));
             }
             self.append_lives(1);
         }
@@ -156,11 +153,10 @@ impl TableVersions {
     }
 
     /// Adds a row of the snapshot (position 0). Rows with equal keys are kept: finding them is a rule's business.
-    pub fn load(&mut self, cells: &[Cell]) -> Result<(), TooWide> {
+    pub fn load(&mut self, cells: &[Cell]) {
         self.settle();
-        let row = self.append(cells, 0)?;
+        let row = self.append(cells, 0);
         self.enter(row);
-        Ok(())
     }
 
     /// Applies one recorded change. Fails without effect when it contradicts what is known.
@@ -202,7 +198,7 @@ impl TableVersions {
         if !self.table.primary_key.is_empty() && self.find(&cells).next().is_some() {
             return Err(Contradiction::DuplicateKey);
         }
-        let row = self.append(&cells, commit)?;
+        let row = self.append(&cells, commit);
         self.enter(row);
         Ok(row)
     }
@@ -219,7 +215,7 @@ impl TableVersions {
             after[column].is_some_and(|cell| self.columns[column].cell(old) != *cell)
         };
         if !self.identity.iter().any(is_moved) {
-            let new = self.append_after(old, &after, commit)?;
+            let new = self.append_after(old, &after, commit);
             self.take_the_place(old, new, commit);
             return Ok((old, new));
         }
@@ -236,7 +232,7 @@ impl TableVersions {
                 return Err(Contradiction::DuplicateKey);
             }
         }
-        let new = self.append_after(old, &after, commit)?;
+        let new = self.append_after(old, &after, commit);
         self.leave(old, commit);
         self.enter(new);
         Ok((old, new))
@@ -276,7 +272,7 @@ impl TableVersions {
                 continue;
             }
             if self.columns[*column].is_missing(row) {
-                self.columns[*column].learn(row, cell)?;
+                self.columns[*column].learn(row, cell);
             } else if !self.columns[*column].same(row, cell) {
                 return Err(Contradiction::Before(
                     self.table.columns[*column].name.clone(),
@@ -323,7 +319,7 @@ impl TableVersions {
         for (column, cell) in change.before.iter().flatten() {
             cells[*column] = cell;
         }
-        let row = self.append(&cells, 0)?;
+        let row = self.append(&cells, 0);
         self.in_order = false;
         self.enter(row);
         Ok(Some(row))
@@ -392,7 +388,7 @@ impl TableVersions {
             } else {
                 self.find(cells).find(is_old)
             };
-            let new = self.append(cells, commit)?;
+            let new = self.append(cells, commit);
             if let Some(old) = old {
                 self.leave(old, commit);
                 events.push(event(old, new));
@@ -424,48 +420,29 @@ impl TableVersions {
             .all(|(cell, column)| column.same(row, cell))
     }
 
-    fn append(&mut self, cells: &[impl Borrow<Cell>], born: Commit) -> Result<u32, TooWide> {
+    fn append(&mut self, cells: &[impl Borrow<Cell>], born: Commit) -> u32 {
         self.append_row(born, |at, column| column.push(cells[at].borrow()))
     }
 
     /// Appends what a version holds, but for the columns that an update names.
-    fn append_after(
-        &mut self,
-        old: u32,
-        after: &[Option<&Cell>],
-        born: Commit,
-    ) -> Result<u32, TooWide> {
+    fn append_after(&mut self, old: u32, after: &[Option<&Cell>], born: Commit) -> u32 {
         self.append_row(born, |at, column| match after[at] {
             Some(cell) => column.push_after(old, cell),
-            None => {
-                column.push_copy(old);
-                Ok(())
-            }
+            None => column.push_copy(old),
         })
     }
 
-    fn append_row(
-        &mut self,
-        born: Commit,
-        push: impl Fn(usize, &mut ColumnVersions) -> Result<(), TooWide>,
-    ) -> Result<u32, TooWide> {
+    fn append_row(&mut self, born: Commit, push: impl Fn(usize, &mut ColumnVersions)) -> u32 {
         let row = u32::try_from(self.born.len())
             .ok()
             .filter(|row| *row < NO_ROW)
             .expect("fewer than 2^32 row versions");
-        for at in 0..self.columns.len() {
-            if let Err(error) = push(at, &mut self.columns[at]) {
-                // Keep the columns aligned: the row is given up as a whole.
-                self.columns
-                    .iter_mut()
-                    .take(at)
-                    .for_each(ColumnVersions::pop);
-                return Err(error);
-            }
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            push(at, column);
         }
         self.born.push(born);
         self.died.push(ALIVE);
-        Ok(row)
+        row
     }
 
     /// Makes rows of the snapshot out of values that every column got.

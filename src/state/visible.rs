@@ -4,6 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use datafusion::arrow::datatypes::DataType as ArrowType;
 
+use super::column::ColumnVersions;
 use super::versions::TableVersions;
 use crate::change::{Cell, Commit};
 use crate::schema::DataType;
@@ -14,18 +15,14 @@ impl TableVersions {
         self.columns[column].cell(row)
     }
 
-    /// How many digits behind the point the columns have whose type declares none: more, once a value came that has more. Their type for the
-    /// engine changes with it.
-    pub fn scales(&self) -> impl Iterator<Item = ArrowType> + '_ {
-        let plain = |at: &usize| {
-            let data_type = &self.table.columns[*at].data_type;
-            *data_type
-                == DataType::Numeric {
-                    precision_scale: None,
-                }
-        };
-        let columns = (0..self.columns.len()).filter(plain);
-        columns.map(|at| self.columns[at].arrow_type())
+    /// What the columns of numbers are for the engine. It changes once a value came that has more digits than those before it, or too many.
+    pub fn number_types(&self) -> impl Iterator<Item = ArrowType> + '_ {
+        let is_number =
+            |column: &&ColumnVersions| matches!(column.data_type(), DataType::Numeric { .. });
+        self.columns
+            .iter()
+            .filter(is_number)
+            .map(ColumnVersions::arrow_type)
     }
 
     /// Whether a row version is part of the state at a position.

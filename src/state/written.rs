@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use datafusion::arrow::buffer::BooleanBuffer;
 
 use super::History;
-use super::column::{ColumnVersions, NO_ROW, TooWide};
+use super::column::{ColumnVersions, NO_ROW};
 use super::stored::StoredRows;
 use super::stored::view::Column;
 use super::versions::TableVersions;
@@ -44,25 +44,22 @@ impl Written {
 
     /// Changes of one table one after the other.
     ///
-    /// # Errors
-    /// Where decimals do not fit on one scale.
-    ///
     /// # Panics
     /// Where there are no parts, or they are not of one table.
-    pub fn concat(parts: &[Written]) -> Result<Written, TooWide> {
+    pub fn concat(parts: &[Written]) -> Written {
         let rows = |of: fn(&Written) -> &StoredRows| {
             StoredRows::concat(&parts.iter().map(of).collect::<Vec<_>>())
         };
-        Ok(Written {
+        Written {
             commits: parts.iter().flat_map(|part| part.commits.clone()).collect(),
             ordinals: parts
                 .iter()
                 .flat_map(|part| part.ordinals.clone())
                 .collect(),
             ops: parts.iter().flat_map(|part| part.ops.clone()).collect(),
-            before: rows(|part| &part.before)?,
-            after: rows(|part| &part.after)?,
-        })
+            before: rows(|part| &part.before),
+            after: rows(|part| &part.after),
+        }
     }
 
     /// The changes of the table, which has this number in its schema: each with its commit and its place in it.
@@ -127,21 +124,17 @@ impl Writing {
 
     /// Adds the next change, and its place in its commit.
     ///
-    /// # Errors
-    /// Where a decimal does not fit on one scale with those before it. Nothing more can be added then.
-    ///
     /// # Panics
     /// Where a cell is of another type than its column.
-    pub fn push(&mut self, commit: Commit, ordinal: u32, change: &Change) -> Result<(), TooWide> {
+    pub fn push(&mut self, commit: Commit, ordinal: u32, change: &Change) {
         for at in 0..self.is_key.len() {
             let (before, after) = cells(change, at, self.is_key[at], self.has_key);
-            self.before[at].push(before)?;
-            self.after[at].push(after)?;
+            self.before[at].push(before);
+            self.after[at].push(after);
         }
         self.commits.push(commit);
         self.ordinals.push(ordinal);
         self.ops.push(change.op);
-        Ok(())
     }
 
     /// How many changes there are.

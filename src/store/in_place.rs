@@ -33,7 +33,8 @@ const KEPT_BYTES_MAX: u64 = 512 << 20;
 
 impl Store {
     /// The state of a snapshot, as [`history_of`](Self::history_of) its position and nothing else, but read in place: tables of which
-    /// some cell is not known and tables with arrays are loaded, the others are not.
+    /// some cell is not known, tables with arrays, and those whose numbers are not all decimals of one scale are loaded, the others are
+    /// not.
     ///
     /// # Errors
     /// [`StoreError::Damaged`]; [`StoreError::Refused`] when there is no snapshot at this position.
@@ -56,8 +57,12 @@ impl Store {
             if loaded {
                 self.load(&mut history, number, &table)?;
             } else {
-                let chunks = StoredTable::new(&shared, declared, table)?;
-                history.in_place[number] = Some(InPlace::Chunks(Arc::new(chunks)));
+                match StoredTable::new(&shared, declared, &table)? {
+                    Some(chunks) => {
+                        history.in_place[number] = Some(InPlace::Chunks(Arc::new(chunks)));
+                    }
+                    None => self.load(&mut history, number, &table)?,
+                }
             }
         }
         history.shrink();
@@ -104,12 +109,12 @@ impl fmt::Debug for StoredTable {
 }
 
 impl StoredTable {
-    /// A table whose chunks are all there and have its columns.
+    /// A table whose chunks are all there and have its columns; None where some number is no decimal of its column's scale.
     fn new(
         shared: &Arc<Shared>,
         table: &Table,
-        manifest: TableManifest,
-    ) -> Result<StoredTable, StoreError> {
+        manifest: &TableManifest,
+    ) -> Result<Option<StoredTable>, StoreError> {
         let mut stored = StoredTable {
             shared: Arc::clone(shared),
             table: table.clone(),
@@ -117,33 +122,50 @@ impl StoredTable {
             metadata: Vec::new(),
             parts: Vec::new(),
             kept: manifest.chunks.iter().map(|_| Mutex::default()).collect(),
-            manifest,
+            manifest: manifest.clone(),
         };
         stored.metadata = parallel(stored.kept.len(), |at| stored.metadata(at))?;
         let chunks = stored.metadata.iter().enumerate();
         let (mut scales, mut parts) = (Vec::new(), Vec::new());
         for (at, metadata) in chunks {
-            scales.push(stored.scales(at, metadata)?);
+            match stored.scales(at, metadata)? {
+                Some(found) => scales.push(found),
+                None => return Ok(None),
+            }
             let groups = metadata.metadata().row_groups().iter();
             parts.extend(groups.map(|group| (at, group.num_rows().unsigned_abs())));
         }
         stored.parts = parts;
         stored.schema = Arc::new(with_scales(table, &scales));
-        Ok(stored)
+        Ok(stored.has_room().then_some(stored))
     }
 
-    /// The scales of a chunk's decimals, a column; None where it holds none. Looks at the chunk's columns on the way.
+    /// Whether all decimals have room for their digits on the scale of their column.
+    fn has_room(&self) -> bool {
+        let is_decimal = |at: &usize| {
+            matches!(
+                self.schema.field(*at).data_type(),
+                ArrowType::Decimal128(_, 1..)
+            )
+        };
+        let mut decimals = (0..self.schema.fields().len()).filter(is_decimal);
+        decimals.all(|at| self.known(at).is_ok())
+    }
+
+    /// The scales of a chunk's decimals, a column; None where it holds none. Looks at the chunk's columns on the way; None where numbers
+    /// of one are texts.
     fn scales(
         &self,
         at: usize,
         metadata: &ArrowReaderMetadata,
-    ) -> Result<Vec<Option<i8>>, StoreError> {
+    ) -> Result<Option<Vec<Option<i8>>>, StoreError> {
         let found = metadata.schema();
         let groups = metadata.metadata().row_groups();
         let same = |(expected, found): (&Arc<Field>, &Arc<Field>)| {
             let decimals = |one: &ArrowType| matches!(one, ArrowType::Decimal128(_, 0..));
             let (a, b) = (expected.data_type(), found.data_type());
-            expected.name() == found.name() && (a == b || (decimals(a) && decimals(b)))
+            let is_text = decimals(a) && *b == ArrowType::Utf8;
+            expected.name() == found.name() && (a == b || (decimals(a) && decimals(b)) || is_text)
         };
         let rows: i64 = groups.iter().map(|group| group.num_rows()).sum();
         let expected = self.schema.fields();
@@ -152,6 +174,12 @@ impl StoredTable {
             || u64::try_from(rows) != Ok(self.manifest.chunks[at].rows)
         {
             return Err(self.damaged(at, "it does not hold the rows that the manifest names"));
+        }
+        let mut both = expected.iter().zip(found.fields());
+        if both.any(|(expected, found)| {
+            expected.data_type().is_decimal() && !found.data_type().is_decimal()
+        }) {
+            return Ok(None);
         }
         let has_values = |column: usize| {
             groups.iter().any(|group| {
@@ -164,7 +192,7 @@ impl StoredTable {
             ArrowType::Decimal128(_, scale) if has_values(column) => Some(*scale),
             _ => None,
         };
-        Ok(found.fields().iter().enumerate().map(scale).collect())
+        Ok(Some(found.fields().iter().enumerate().map(scale).collect()))
     }
 
     /// A chunk's file: every byte was compared before Parquet sees the first.

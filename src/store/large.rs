@@ -8,7 +8,7 @@ use super::record::Recorded;
 use super::segment::{TRANSACTIONS, Unreadable, encode_changes, encode_transactions};
 use super::writer::{Staged, Writer};
 use crate::change::{Change, Commit, TransactionMeta};
-use crate::state::{TooWide, Writing};
+use crate::state::Writing;
 
 /// A part is written when its changes take about so many bytes …
 const PART_BYTES: u64 = 8 << 20;
@@ -30,17 +30,6 @@ pub struct Large<'a> {
     /// How many parts were written.
     parts: u32,
     staged: Vec<Staged>,
-}
-
-/// Why a change cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum LargeError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A number does not fit with those before it.
-    #[error(transparent)]
-    TooWide(#[from] TooWide),
 }
 
 fn beginning(writer: &Writer) -> Vec<Writing> {
@@ -70,9 +59,9 @@ impl Large<'_> {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn change(&mut self, change: &Change, bytes: u64) -> Result<(), LargeError> {
+    pub fn change(&mut self, change: &Change, bytes: u64) -> Result<(), StoreError> {
         let ordinal = u32::try_from(self.changes + 1).unwrap_or(u32::MAX);
-        self.part[change.table].push(self.commit, ordinal, change)?;
+        self.part[change.table].push(self.commit, ordinal, change);
         self.changes += 1;
         self.held += 1;
         self.held_bytes += bytes;

@@ -48,7 +48,7 @@ pub use chain::{Act, BLOCK_BYTES, Broken, CHAIN, Chain, Seal, Sealed, Stretch};
 pub use error::{Damage, StoreError};
 pub use format::{FORMAT, Format, Kind, VERSION};
 pub use hash::Hash;
-pub use large::{Large, LargeError};
+pub use large::Large;
 pub use ledger::{Covered, Kept, Ledger, Live};
 pub use manifest::{Chunk, KeyBytes, Manifest, TableManifest};
 pub use next_segment::NextSegment;

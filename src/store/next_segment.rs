@@ -3,7 +3,7 @@
 use super::chain::Stretch;
 use crate::change::{Change, Commit, TransactionMeta};
 use crate::schema::Schema;
-use crate::state::{TooWide, Writing};
+use crate::state::Writing;
 
 /// Transactions in commit order, as they are written down: what they take does not grow with the tables.
 #[derive(Debug)]
@@ -49,13 +49,13 @@ impl NextSegment {
 
     /// Adds a change of the next transaction, with its place in it, from 0.
     ///
-    /// # Errors
+    /// # Panics
     /// As [`Writing::push`].
-    pub fn change(&mut self, at: usize, change: &Change) -> Result<(), TooWide> {
+    pub fn change(&mut self, at: usize, change: &Change) {
         let ordinal = u32::try_from(at + 1).unwrap_or(u32::MAX);
         let commit = self.head() + 1;
         self.changes += 1;
-        self.tables[change.table].push(commit, ordinal, change)
+        self.tables[change.table].push(commit, ordinal, change);
     }
 
     /// Ends the next transaction, whose changes were added one by one.

@@ -357,7 +357,7 @@ pub(super) fn decode(table: &Table, bytes: Vouched) -> Result<StoredRows, Unread
         [one] => Ok(one.clone()),
         several => {
             let several: Vec<&StoredRows> = several.iter().collect();
-            StoredRows::concat(&several).map_err(|error| Unreadable(error.to_string()))
+            Ok(StoredRows::concat(&several))
         }
     }
 }

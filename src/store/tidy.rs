@@ -166,8 +166,7 @@ impl Writer {
         let mut staged = vec![self.stage(&path, &encode_transactions(&metas).map_err(odd)?)?];
         for (number, parts) in tables {
             let table = &self.store().format().schema.tables[number];
-            let written =
-                Written::concat(&parts).map_err(|error| odd(Unreadable(error.to_string())))?;
+            let written = Written::concat(&parts);
             let path = format!("{directory}/{}", changes_file(number, table));
             let bytes = encode_changes(table, &written).map_err(odd)?;
             staged.push(self.stage(&path, &bytes)?);

@@ -12,7 +12,7 @@ use crate::change::{Change, Commit, TransactionMeta, now_us};
 use crate::postgres::assemble::{AssembleError, Body, Item};
 use crate::postgres::spill::Spill;
 use crate::schema::Schema;
-use crate::store::{LargeError, NextSegment, Retention, Sealing, StoreError, Writer};
+use crate::store::{NextSegment, Retention, Sealing, StoreError, Writer};
 
 /// How many transactions may wait to be recorded.
 const WAITING: usize = 4096;
@@ -186,17 +186,14 @@ impl Work {
 
     fn take(&mut self, committed: &Committed) -> Result<(), RecordError> {
         self.since.get_or_insert_with(Instant::now);
-        let (segment, schema) = (&mut self.segment, &self.schema);
+        let segment = &mut self.segment;
         let (mut at, mut bytes) = (0, 0);
         committed.body.for_each(|item| {
             let Item::Change(change) = item else {
                 return Ok::<(), RecordError>(());
             };
             bytes += size(change);
-            segment.change(at, change).map_err(|error| {
-                let table = schema.tables[change.table].name.short();
-                RecordError::Contradiction(committed.commit, table, error.to_string())
-            })?;
+            segment.change(at, change);
             at += 1;
             Ok(())
         })?;
@@ -228,21 +225,13 @@ impl Work {
     ) -> Result<(), RecordError> {
         self.seal(say)?;
         self.large = true;
-        let schema = &self.schema;
         let mut large = self.writer.large(committed.meta.clone());
         spill.for_each(|item| {
             let Item::Change(change) = item else {
                 return Ok(());
             };
-            large
-                .change(&change, size(&change))
-                .map_err(|error| match error {
-                    LargeError::Store(error) => RecordError::Store(error),
-                    LargeError::TooWide(error) => {
-                        let table = schema.tables[change.table].name.short();
-                        RecordError::Contradiction(committed.commit, table, error.to_string())
-                    }
-                })
+            large.change(&change, size(&change))?;
+            Ok::<(), RecordError>(())
         })?;
         let recorded = large.seal()?;
         self.segment = NextSegment::after(self.schema.clone(), committed.commit);

@@ -365,9 +365,7 @@ fn fitted(state: History, own: &Schema) -> Result<History, WatchError> {
         let versions = &state.tables[from];
         for row in versions.visible(state.first) {
             let cells = columns.iter().map(|&column| versions.cell(column, row));
-            fitted
-                .load(number, &cells.collect::<Vec<_>>())
-                .map_err(|error| WatchError::OtherTables(format!("table {name}: {error}")))?;
+            fitted.load(number, &cells.collect::<Vec<_>>());
         }
     }
     Ok(fitted)

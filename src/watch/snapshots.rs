@@ -443,10 +443,7 @@ async fn read(
     let mut history = if schema.tables.iter().zip(&places).all(same) {
         history.only(&places)
     } else {
-        history.shaped(0, schema, &places).map_err(|(at, error)| {
-            let table = schema.tables[at].name.short();
-            WatchError::OtherTables(format!("table {table}: {error}"))
-        })?
+        history.shaped(0, schema, &places)
     };
     history.origin = Origin::DatedSnapshots;
     let time = moment.meta().time;

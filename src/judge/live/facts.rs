@@ -66,10 +66,10 @@ impl Live {
         }
     }
 
-    /// The types of the columns that have no scale of their own.
-    pub(super) fn scales(&self) -> Vec<ArrowType> {
+    /// The types that columns of numbers have.
+    pub(super) fn number_types(&self) -> Vec<ArrowType> {
         let tables = self.history().tables.iter();
-        tables.flat_map(|table| table.scales()).collect()
+        tables.flat_map(|table| table.number_types()).collect()
     }
 
     pub(super) fn prepared(&self, rule: &Rule) -> Result<Prepared, String> {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
-    Float32Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
+    ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, Date32Array, Float32Array,
+    Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
     Time64MicrosecondArray, TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{Field, Schema as ArrowSchema};
 
-use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::Cell;
 use crate::postgres::PostgresError;
 use crate::postgres::types::{self, Misfit};
 use crate::schema::{DataType, Table};
@@ -55,7 +55,7 @@ enum Kind {
     Int(Vec<i64>),
     Float32(Vec<f32>),
     Float64(Vec<f64>),
-    Decimal(Vec<Decimal>),
+    Number(Vec<Cell>),
     Date(Vec<i32>),
     Time(Vec<i64>),
     Timestamp(Vec<i64>),
@@ -177,7 +177,7 @@ impl Values {
             DataType::Int16 | DataType::Int32 | DataType::Int64 => Kind::Int(Vec::new()),
             DataType::Float32 => Kind::Float32(Vec::new()),
             DataType::Float64 => Kind::Float64(Vec::new()),
-            DataType::Numeric { .. } => Kind::Decimal(Vec::new()),
+            DataType::Numeric { .. } => Kind::Number(Vec::new()),
             DataType::Date => Kind::Date(Vec::new()),
             DataType::Time => Kind::Time(Vec::new()),
             DataType::Timestamp | DataType::TimestampTz => Kind::Timestamp(Vec::new()),
@@ -237,7 +237,9 @@ impl Values {
             // A real's value is one of the doubles.
             (Kind::Float32(values), Cell::Float(value)) => values.push(value as f32),
             (Kind::Float64(values), Cell::Float(value)) => values.push(value),
-            (Kind::Decimal(values), Cell::Decimal(value)) => values.push(value),
+            (Kind::Number(values), value @ (Cell::Decimal(_) | Cell::Wide(_))) => {
+                values.push(value)
+            }
             (Kind::Date(values), Cell::Date(value)) => values.push(value),
             (Kind::Time(values), Cell::Time(value))
             | (Kind::Timestamp(values), Cell::Timestamp(value)) => values.push(value),
@@ -257,10 +259,7 @@ impl Values {
             Kind::Int(values) | Kind::Time(values) | Kind::Timestamp(values) => values.push(0),
             Kind::Float32(values) => values.push(0.0),
             Kind::Float64(values) => values.push(0.0),
-            Kind::Decimal(values) => values.push(Decimal {
-                unscaled: 0,
-                scale: 0,
-            }),
+            Kind::Number(values) => values.push(Cell::Null),
             Kind::Date(values) => values.push(0),
             Kind::Text(texts) | Kind::List(texts) => texts.append_null(),
             Kind::Bytes(values) => values.append_null(),
@@ -269,7 +268,6 @@ impl Values {
 
     /// The values as they are stored.
     fn build(&mut self, data_type: &DataType) -> ArrayRef {
-        self.drop_misfits();
         let valid = NullBuffer::new(self.valid.finish());
         let valid = Some(valid).filter(|valid| valid.null_count() > 0);
         match &mut self.kind {
@@ -296,43 +294,9 @@ impl Values {
                     _ => Arc::new(array),
                 }
             }
-            Kind::Decimal(values) => {
-                let scale = largest_scale(values);
-                let unscaled = values.drain(..).map(|value| {
-                    let value = value.rescale(scale);
-                    value.map_or(0, |value| value.unscaled)
-                });
-                let array = Decimal128Array::new(unscaled.collect::<Vec<_>>().into(), valid);
-                let array = array.with_precision_and_scale(DECIMAL_DIGITS_MAX, scale as i8);
-                Arc::new(array.expect("a scale from 0 to the precision"))
-            }
+            Kind::Number(values) => StoredRows::numbers(values.drain(..)),
             Kind::Text(texts) | Kind::List(texts) => Arc::new(texts.finish()),
             Kind::Bytes(values) => Arc::new(values.finish()),
         }
     }
-
-    /// Makes those decimals unknown that have no place beside the others.
-    fn drop_misfits(&mut self) {
-        let Kind::Decimal(values) = &mut self.kind else {
-            return;
-        };
-        let scale = largest_scale(values);
-        for (row, value) in values.iter_mut().enumerate() {
-            if value.rescale(scale).is_none() {
-                if self.not_held.is_empty() {
-                    self.reason = TOO_WIDE;
-                }
-                self.not_held.push(row);
-                self.valid.set_bit(row, false);
-            }
-        }
-    }
-}
-
-/// Why a number that could be held alone cannot be held beside others.
-pub(in crate::postgres) const TOO_WIDE: &str =
-    "with the other values of the column it needs more than 38 digits";
-
-fn largest_scale(values: &[Decimal]) -> u8 {
-    values.iter().map(|value| value.scale).max().unwrap_or(0)
 }

@@ -59,6 +59,7 @@ fn whole() -> Vec<u8> {
         Some("größer".as_bytes()),
         None,
     ]));
+    out.extend(row(&[Some(&4i32.to_be_bytes()), Some(b"\xff"), None]));
     out.extend((-1i16).to_be_bytes());
     out
 }
@@ -98,13 +99,16 @@ fn a_copy_is_the_same_wherever_it_is_cut() {
         );
         assert_eq!(
             cells(1),
-            [Cell::Int(2), Cell::Null, Cell::Unknown, Cell::Unknown]
+            [
+                Cell::Int(2),
+                Cell::Null,
+                Cell::Wide(crate::change::Wide::NaN),
+                Cell::Unknown
+            ]
         );
         assert_eq!(cells(2)[1..3], [Cell::Text("größer".into()), Cell::Null]);
-        assert_eq!(
-            built.not_held,
-            [(2, 1, "numeric NaN cannot be represented")]
-        );
+        assert_eq!(cells(3)[1..3], [Cell::Unknown, Cell::Null]);
+        assert_eq!(built.not_held, [(1, 1, "not UTF-8")]);
     }
 }
 

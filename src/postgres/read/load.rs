@@ -10,12 +10,11 @@ use tokio_postgres::Client;
 
 use super::parts::Job;
 use super::{Moment, Progress, SESSIONS_MAX, begin};
-use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, Level, counted};
-use crate::postgres::copy::{Built, Copied, Rows, TOO_WIDE};
+use crate::postgres::copy::{Built, Copied, Rows};
 use crate::postgres::{Access, PostgresError, Session, Target};
-use crate::schema::{DataType, Schema, Table};
-use crate::state::{History, StoredRows, TooWide};
+use crate::schema::{Schema, Table};
+use crate::state::History;
 
 /// So many pieces wait to be put together.
 const WAITING_MAX: usize = 2;
@@ -218,48 +217,5 @@ fn put(history: &mut History, table: usize, built: &Built, notes: &mut Notes) {
     for &(column, count, reason) in &built.not_held {
         notes.add(table, column, count, reason);
     }
-    let versions = &mut history.tables[table];
-    if versions.load_stored(&built.rows).is_ok() {
-        return;
-    }
-    let of = history.schema.tables[table].clone();
-    for row in 0..built.rows.len() {
-        one_by_one(history, table, &of, &built.rows, row, notes);
-    }
-}
-
-/// Adds one row; numbers that have no place beside those that are there are not known.
-fn one_by_one(
-    history: &mut History,
-    table: usize,
-    of: &Table,
-    rows: &StoredRows,
-    row: usize,
-    notes: &mut Notes,
-) {
-    let columns = 0..of.columns.len();
-    let mut cells: Vec<Cell> = columns.map(|at| rows.cell(of, at, row)).collect();
-    let numbers = of.columns.iter().enumerate();
-    let numbers =
-        numbers.filter(|(_, column)| matches!(column.data_type, DataType::Numeric { .. }));
-    let numbers: Vec<usize> = numbers.map(|(at, _)| at).collect();
-    let fits = |history: &mut History, cells: &[Cell]| -> Result<(), TooWide> {
-        history.load(table, cells)
-    };
-    if fits(history, &cells).is_ok() {
-        return;
-    }
-    // Columns are tried from the first on: the one at fault is the one without which the row fits.
-    for &at in &numbers {
-        if matches!(cells[at], Cell::Decimal(_)) {
-            let mut without = cells.clone();
-            without[at] = Cell::Unknown;
-            notes.add(table, at, 1, TOO_WIDE);
-            if fits(history, &without).is_ok() {
-                return;
-            }
-            cells = without;
-        }
-    }
-    unreachable!("a row without numbers fits");
+    history.tables[table].load_stored(&built.rows);
 }

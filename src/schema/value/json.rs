@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
 use super::{Reason, ValueError, array, numeric, parse_text, print, time};
-use crate::change::Cell;
+use crate::change::{self, Cell};
 use crate::schema::DataType;
 
 const MALFORMED: Reason = "malformed JSON";
@@ -179,9 +179,10 @@ fn parse_number(data_type: &DataType, raw: &str) -> Result<Cell, ValueError> {
         DataType::Int16 | DataType::Int32 | DataType::Int64
     );
     if is_integer && raw.contains(['.', 'e', 'E']) {
-        let whole = numeric::parse(raw, None)
-            .ok()
-            .and_then(|decimal| decimal.normalized().rescale(0));
+        let whole = match numeric::parse(raw, None) {
+            Ok(change::Number::Decimal(decimal)) => decimal.normalized().rescale(0),
+            _ => None,
+        };
         return match whole {
             Some(whole) => parse_text(data_type, &whole.to_string()),
             None => Err(ValueError::new(data_type, "not a whole number")),
@@ -209,6 +210,7 @@ pub fn to_json(data_type: &DataType, cell: &Cell) -> Value {
         Cell::Int(value) => Value::String(value.to_string()),
         Cell::Float(value) => float_json(data_type, *value),
         Cell::Decimal(value) => Value::String(value.to_string()),
+        Cell::Wide(value) => Value::String(value.to_string()),
         Cell::Text(value) => Value::String(value.clone()),
         Cell::Bytes(value) => Value::String(print::hex_text(value)),
         Cell::Date(value) => Value::String(time::date_text(*value)),

@@ -1,54 +1,70 @@
 //! `numeric`: exact, rounded to its declared scale as Postgres rounds on input.
 
 use super::{NOT_A_NUMBER, Reason, trim};
-use crate::change::{DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::{Decimal, Digits, Number, Wide};
 
-const TOO_MANY_DIGITS: Reason = "more than 38 digits";
+const TOO_MANY_DIGITS: Reason = "more digits than a numeric has";
 const OVERFLOW: Reason = "more digits before the point than declared";
-/// Postgres refuses more than this many digits on either side of the point; exponents beyond it would only cost memory.
+/// The most digits before the point, and after it.
+const BEFORE_MAX: i64 = 131_072;
+const AFTER_MAX: i64 = 16_383;
+/// Exponents beyond it are of no numeric, and would only cost memory.
 const EXPONENT_MAX: i64 = 150_000;
 
 /// Reads a numeric and fits it to `numeric(precision, scale)`.
-pub(super) fn parse(text: &str, declared: Option<(u16, i16)>) -> Result<Decimal, Reason> {
+pub(super) fn parse(text: &str, declared: Option<(u16, i16)>) -> Result<Number, Reason> {
     let text = trim(text);
     if let Some(quick) = Decimal::parse(text) {
         match declared {
-            None => return Ok(quick),
+            None => return Ok(Number::Decimal(quick)),
             Some((precision, scale)) => {
                 let in_place = i16::from(quick.scale) == scale;
                 let limit = 10u128
                     .checked_pow(u32::from(precision))
                     .unwrap_or(u128::MAX);
                 if in_place && quick.unscaled.unsigned_abs() < limit {
-                    return Ok(quick);
+                    return Ok(Number::Decimal(quick));
                 }
             }
         }
     }
-    let mut digits = Digits::read(text)?;
-    if let Some((precision, scale)) = declared {
-        digits.round(i64::from(scale));
-        digits.check_precision(i64::from(precision), i64::from(scale))?;
+    if let Some(number) = named(text) {
+        return match (&number, declared) {
+            (Wide::NaN, _) | (_, None) => Ok(Number::Wide(number)),
+            _ => Err("an infinite value, which a declared precision excludes"),
+        };
     }
-    digits.into_decimal(declared.map_or(0, |(_, scale)| i64::from(scale)))
+    let mut read = Read::of(text)?;
+    if let Some((precision, scale)) = declared {
+        read.round(i64::from(scale));
+        read.check_precision(i64::from(precision), i64::from(scale))?;
+    }
+    read.number(declared.map_or(0, |(_, scale)| i64::from(scale)))
+}
+
+/// What is no number has a name, in any case of letters; infinity also a sign.
+fn named(text: &str) -> Option<Wide> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_infinite =
+        unsigned.eq_ignore_ascii_case("infinity") || unsigned.eq_ignore_ascii_case("inf");
+    match () {
+        () if text.eq_ignore_ascii_case("nan") => Some(Wide::NaN),
+        () if !is_infinite => None,
+        () if text.starts_with('-') => Some(Wide::NegativeInfinity),
+        () => Some(Wide::Infinity),
+    }
 }
 
 /// A number as its digits: `0.digits` times ten to the power `digits.len() - scale`, without leading zeros.
-struct Digits {
+struct Read {
     negative: bool,
     digits: Vec<u8>,
     scale: i64,
 }
 
-impl Digits {
-    fn read(text: &str) -> Result<Digits, Reason> {
+impl Read {
+    fn of(text: &str) -> Result<Read, Reason> {
         let lower = text.strip_prefix(['-', '+']).unwrap_or(text);
-        if lower.eq_ignore_ascii_case("nan") {
-            return Err("numeric NaN cannot be represented");
-        }
-        if lower.eq_ignore_ascii_case("infinity") || lower.eq_ignore_ascii_case("inf") {
-            return Err("numeric Infinity cannot be represented");
-        }
         let (mantissa, exponent) = match lower.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, read_exponent(exponent)?),
             None => (lower, 0),
@@ -68,7 +84,7 @@ impl Digits {
             .skip_while(|&d| d == 0)
             .collect();
         let fraction_len = i64::try_from(fraction.len()).map_err(|_| TOO_MANY_DIGITS)?;
-        Ok(Digits {
+        Ok(Read {
             negative: text.starts_with('-'),
             digits,
             scale: fraction_len - exponent,
@@ -110,40 +126,20 @@ impl Digits {
         if fits { Ok(()) } else { Err(OVERFLOW) }
     }
 
-    /// With at least `pad_to` digits after the point, as far as they fit.
-    fn into_decimal(mut self, pad_to: i64) -> Result<Decimal, Reason> {
-        let max = i64::from(DECIMAL_DIGITS_MAX);
-        if self.digits.is_empty() {
-            self.scale = self.scale.max(pad_to).clamp(0, max);
-        }
-        while self.scale > 0 && (self.scale > max || self.digits.len() > max as usize) {
-            if self.digits.pop_if(|last| *last == 0).is_none() {
-                return Err(TOO_MANY_DIGITS);
-            }
-            self.scale -= 1;
-        }
-        while self.scale < pad_to.min(max) && self.digits.len() < max as usize {
-            self.digits.push(0);
-            self.scale += 1;
-        }
-        while self.scale < 0 {
-            if self.digits.len() >= max as usize {
-                return Err(TOO_MANY_DIGITS);
-            }
-            self.digits.push(0);
-            self.scale += 1;
-        }
-        if self.digits.len() > max as usize {
+    /// With at least `pad_to` digits after the point, as far as there is room.
+    fn number(self, pad_to: i64) -> Result<Number, Reason> {
+        let count = i64::try_from(self.digits.len()).map_err(|_| TOO_MANY_DIGITS)?;
+        let exponent = count - self.scale;
+        let zeros = self.digits.iter().rev().take_while(|&&d| d == 0).count() as i64;
+        let is_zero = self.digits.is_empty();
+        if !is_zero && (exponent > BEFORE_MAX || self.scale - zeros > AFTER_MAX) {
             return Err(TOO_MANY_DIGITS);
         }
-        let value = self
-            .digits
-            .iter()
-            .fold(0i128, |sum, &d| sum * 10 + i128::from(d));
-        Ok(Decimal {
-            unscaled: if self.negative { -value } else { value },
-            scale: u8::try_from(self.scale).map_err(|_| TOO_MANY_DIGITS)?,
-        })
+        let exponent = if is_zero { 0 } else { exponent };
+        let exponent = i32::try_from(exponent).map_err(|_| TOO_MANY_DIGITS)?;
+        let shown = self.scale.max(pad_to).clamp(0, AFTER_MAX);
+        let shown = u32::try_from(shown).map_err(|_| TOO_MANY_DIGITS)?;
+        Ok(Digits::new(self.negative, &self.digits, exponent, shown).number())
     }
 }
 

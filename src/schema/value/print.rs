@@ -13,6 +13,7 @@ pub fn to_text(data_type: &DataType, cell: &Cell) -> Option<String> {
         Cell::Int(value) => value.to_string(),
         Cell::Float(value) => float_text(data_type, *value),
         Cell::Decimal(value) => value.to_string(),
+        Cell::Wide(value) => value.to_string(),
         Cell::Text(value) => value.clone(),
         Cell::Bytes(value) => hex_text(value),
         Cell::Date(value) => time::date_text(*value),

@@ -63,20 +63,19 @@ fn texts_are_read_and_printed_as_postgres_does() {
 #[test]
 fn values_that_cannot_be_kept_are_errors_that_do_not_show_them() {
     let cases = [
-        ("numeric", "NaN", "numeric NaN cannot be represented"),
         (
-            "numeric",
+            "numeric(10,2)",
             "-Infinity",
-            "numeric Infinity cannot be represented",
+            "an infinite value, which a declared precision excludes",
         ),
         (
             "numeric",
-            "123456789012345678901234567890123456789",
-            "more than 38 digits",
+            "1e999999999999999999999",
+            "more digits than a numeric has",
         ),
-        ("numeric", "1e999999999999999999999", "more than 38 digits"),
-        ("numeric", "1e-140000", "more than 38 digits"),
-        ("numeric(1000,500)", "1e100", "more than 38 digits"),
+        ("numeric", "1e-140000", "more digits than a numeric has"),
+        ("numeric", "1e131072", "more digits than a numeric has"),
+        ("numeric", "1e-16384", "more digits than a numeric has"),
         ("integer", "99999999999999999999", "out of range"),
         ("text", "a\0b", "holds a NUL character"),
         ("integer[]", "{{{{{{{1}}}}}}}", "more than 6 dimensions"),

@@ -254,11 +254,9 @@ fn load_first(
 ) -> Result<(), SourceError> {
     let schema = history.schema.clone();
     read(dump, false, |input, place| {
-        let mut sink = |table: usize, line: usize, cells: Vec<Cell>| {
-            let name = schema.tables[table].name.short();
-            history
-                .load(table, &cells)
-                .map_err(|error| place.at(line, 0, format!("table {name}: {error}")))
+        let mut sink = |table: usize, _: usize, cells: Vec<Cell>| {
+            history.load(table, &cells);
+            Ok(())
         };
         Loader::new(&schema, place, diagnostics, &mut sink).run(input)
     })

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::csv::Records;
 use super::ndjson::{Fault, Lines, read_object};
 use super::{COLUMNS_MAX, Opening, cannot_read};
+use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::schema::value::parse_text;
 use crate::schema::{Column, DataType, Table, TableName};
@@ -109,12 +110,11 @@ fn types_of_number(text: &str) -> u16 {
     if holds(&DataType::Int64, text) {
         types |= BIGINT;
     }
-    if holds(
-        &DataType::Numeric {
-            precision_scale: None,
-        },
-        text,
-    ) {
+    let numeric = DataType::Numeric {
+        precision_scale: None,
+    };
+    // Wider ones are not taken for numerics: who writes them without a schema means doubles.
+    if matches!(parse_text(&numeric, text), Ok(Cell::Decimal(_))) {
         types |= NUMERIC;
     }
     types

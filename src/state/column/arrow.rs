@@ -45,12 +45,24 @@ fn element_type(element: &DataType) -> ArrowType {
     }
 }
 
-/// Whether Arrow has room for an array: the type of its elements says how deep it may be.
+/// Whether Arrow has room for an array: the type of its elements says how deep it may be, and how many digits a number has.
 pub(super) fn has_room(element: &DataType, cells: &[Cell]) -> bool {
     cells.iter().all(|cell| match (element, cell) {
         (DataType::Array(inner), Cell::List(cells)) => has_room(inner, cells),
         (_, Cell::List(_)) => false,
         (DataType::Array(_), cell) => *cell == Cell::Null,
+        (
+            DataType::Numeric {
+                precision_scale: Some(_),
+            },
+            Cell::Wide(_),
+        ) => false,
+        (
+            DataType::Numeric {
+                precision_scale: Some((_, scale)),
+            },
+            Cell::Decimal(value),
+        ) => value.rescale(u8::try_from(*scale).unwrap_or(0)).is_some(),
         _ => true,
     })
 }
@@ -131,10 +143,10 @@ fn append_element(
         } => {
             append!(
                 StringBuilder,
-                if let Cell::Decimal(v) = cell {
-                    Some(v.to_string())
-                } else {
-                    None
+                match cell {
+                    Cell::Decimal(value) => Some(value.to_string()),
+                    Cell::Wide(value) => Some(value.to_string()),
+                    _ => None,
                 }
             );
         }

@@ -1,8 +1,8 @@
 //! Many values at once, from rows as they are written down.
 
 use super::store::Slot;
-use super::{ColumnVersions, Data, TooWide};
-use crate::change::Decimal;
+use super::{ColumnVersions, Data, NO_ROW};
+use crate::change::{Cell, Decimal};
 use crate::schema::DataType;
 use crate::state::stored::view::{Column, Values};
 
@@ -16,6 +16,17 @@ impl ColumnVersions {
         self.unknown_count > 0 || self.is_left_out()
     }
 
+    /// Whether some of these versions hold a number that is no decimal of the column's scale.
+    pub(in crate::state) fn has_others(&self, rows: &[u32]) -> bool {
+        match &self.data {
+            Data::Number(values) if values.has_others() => {
+                let mut rows = rows.iter().filter(|&&row| row != NO_ROW);
+                rows.any(|&row| values.is_other(row as usize))
+            }
+            _ => false,
+        }
+    }
+
     /// The bytes of a text, or of bytes.
     pub(in crate::state) fn text_bytes(&self, row: u32) -> usize {
         match &self.data {
@@ -25,18 +36,14 @@ impl ColumnVersions {
         }
     }
 
-    /// Appends the first `count` values of a stored column; on an error, none of them.
+    /// Appends the first `count` values of a stored column.
     ///
     /// # Panics
     /// Where the column is of another type.
-    pub(in crate::state) fn extend(
-        &mut self,
-        column: &Column<'_>,
-        count: usize,
-    ) -> Result<(), TooWide> {
+    pub(in crate::state) fn extend(&mut self, column: &Column<'_>, count: usize) {
         debug_assert_eq!(&self.data_type, column.data_type);
         if self.is_left_out() {
-            return Ok(());
+            return;
         }
         let held = |row: &usize| column.is_full() || column.slot(*row) == Slot::Value;
         macro_rules! extend {
@@ -72,7 +79,7 @@ impl ColumnVersions {
                 (0..count)
                     .for_each(|row| to.push(if held(&row) { values.value(row) } else { &[] }));
             }
-            (Data::Decimal(to), Values::Decimal(values, scale)) => {
+            (Data::Number(to), Values::Decimal(values, scale)) => {
                 to.reserve(count);
                 for row in 0..count {
                     if !held(&row) {
@@ -83,16 +90,22 @@ impl ColumnVersions {
                         unscaled: values[row],
                         scale: *scale,
                     };
-                    if let Err(error) = to.push(value) {
-                        (0..row).for_each(|_| to.pop());
-                        return Err(error);
+                    to.push(value);
+                }
+            }
+            (Data::Number(to), Values::Number(_)) => {
+                to.reserve(count);
+                for row in 0..count {
+                    match column.cell(row) {
+                        Cell::Decimal(value) => to.push(value),
+                        other @ Cell::Wide(_) => to.push_other(other),
+                        _ => to.push_default(),
                     }
                 }
             }
             _ => panic!("rows of another table: they are read by its schema"),
         }
         self.extend_slots(column, count);
-        Ok(())
     }
 
     fn extend_slots(&mut self, column: &Column<'_>, count: usize) {

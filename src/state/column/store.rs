@@ -1,7 +1,8 @@
 //! Where a column's values are kept: as narrow as they are, and a value that is there already is kept once.
 
-use super::TooWide;
-use crate::change::Decimal;
+use std::collections::BTreeMap;
+
+use crate::change::{Cell, Decimal};
 
 /// How many recent texts are looked at before one is kept again.
 const RECENT: usize = 256;
@@ -59,13 +60,6 @@ impl Ints {
         }
     }
 
-    pub(super) fn pop(&mut self) {
-        match self {
-            Ints::Narrow(values) => _ = values.pop(),
-            Ints::Wide(values) => _ = values.pop(),
-        }
-    }
-
     pub(super) fn shrink(&mut self) {
         match self {
             Ints::Narrow(values) => values.shrink_to_fit(),
@@ -81,11 +75,16 @@ impl Ints {
     }
 }
 
-/// Decimals of one scale, which grows to the largest one seen: their digits in 64 bits each until those of one do not fit.
+/// Numbers: decimals of one scale, which grows to the largest one seen, their digits in 64 bits each until those of one do not fit; and
+/// beside them the few that have no place on that scale.
 #[derive(Debug)]
-pub(super) struct Decimals {
+pub(super) struct Numbers {
     digits: Digits,
     scale: u8,
+    /// The least scale of which it is known that what is there has no place on it.
+    scale_limit: u8,
+    /// By their slots, in which the digits say nothing.
+    others: BTreeMap<usize, Cell>,
 }
 
 #[derive(Debug)]
@@ -94,19 +93,32 @@ enum Digits {
     Wide(Vec<i128>),
 }
 
-impl Decimals {
+impl Numbers {
     pub(super) fn new(scale: u8) -> Self {
-        Decimals {
+        Numbers {
             digits: Digits::Narrow(Vec::new()),
             scale,
+            scale_limit: u8::MAX,
+            others: BTreeMap::new(),
         }
     }
 
+    /// The scale of the decimals.
     pub(super) fn scale(&self) -> u8 {
         self.scale
     }
 
-    /// The digits of a value, without the point.
+    /// Whether some have no place among the decimals.
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Whether one has no place among the decimals.
+    pub(super) fn is_other(&self, at: usize) -> bool {
+        self.has_others() && self.others.contains_key(&at)
+    }
+
+    /// The digits of a decimal, without the point.
     pub(super) fn unscaled(&self, at: usize) -> i128 {
         match &self.digits {
             Digits::Narrow(values) => i128::from(values[at]),
@@ -114,21 +126,41 @@ impl Decimals {
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> Decimal {
-        Decimal {
-            unscaled: self.unscaled(at),
-            scale: self.scale,
+    pub(super) fn get(&self, at: usize) -> Cell {
+        self.others.get(&at).cloned().unwrap_or_else(|| {
+            Cell::Decimal(Decimal {
+                unscaled: self.unscaled(at),
+                scale: self.scale,
+            })
+        })
+    }
+
+    fn len(&self) -> usize {
+        match &self.digits {
+            Digits::Narrow(values) => values.len(),
+            Digits::Wide(values) => values.len(),
         }
     }
 
-    pub(super) fn push(&mut self, decimal: Decimal) -> Result<(), TooWide> {
-        let value = self.fit(decimal)?;
+    pub(super) fn push(&mut self, decimal: Decimal) {
+        match self.fit(decimal) {
+            Some(value) => self.push_digits(value),
+            None => self.push_other(Cell::Decimal(decimal)),
+        }
+    }
+
+    /// Appends a number that has no place among the decimals.
+    pub(super) fn push_other(&mut self, cell: Cell) {
+        self.others.insert(self.len(), cell);
+        self.push_default();
+    }
+
+    fn push_digits(&mut self, value: i128) {
         match &mut self.digits {
             // The digits fit: room was made.
             Digits::Narrow(values) => values.push(value as i64),
             Digits::Wide(values) => values.push(value),
         }
-        Ok(())
     }
 
     pub(super) fn reserve(&mut self, count: usize) {
@@ -139,75 +171,66 @@ impl Decimals {
     }
 
     pub(super) fn push_default(&mut self) {
-        match &mut self.digits {
-            Digits::Narrow(values) => values.push(0),
-            Digits::Wide(values) => values.push(0),
-        }
+        self.push_digits(0);
     }
 
     pub(super) fn push_copy(&mut self, at: usize) {
-        match &mut self.digits {
-            Digits::Narrow(values) => values.push(values[at]),
-            Digits::Wide(values) => values.push(values[at]),
+        match self.is_other(at) {
+            true => self.push_other(self.get(at)),
+            false => self.push_digits(self.unscaled(at)),
         }
     }
 
-    pub(super) fn set(&mut self, at: usize, decimal: Decimal) -> Result<(), TooWide> {
-        let value = self.fit(decimal)?;
-        match &mut self.digits {
-            Digits::Narrow(values) => values[at] = value as i64,
-            Digits::Wide(values) => values[at] = value,
+    /// Puts a number in a slot that held none.
+    pub(super) fn set(&mut self, at: usize, cell: &Cell) {
+        let fitting = match cell {
+            Cell::Decimal(decimal) => self.fit(*decimal),
+            _ => None,
+        };
+        match (&mut self.digits, fitting) {
+            (_, None) => _ = self.others.insert(at, cell.clone()),
+            (Digits::Narrow(values), Some(value)) => values[at] = value as i64,
+            (Digits::Wide(values), Some(value)) => values[at] = value,
         }
-        Ok(())
     }
 
-    /// The digits at the column's scale; a larger scale rescales what is there.
-    fn fit(&mut self, decimal: Decimal) -> Result<i128, TooWide> {
-        if decimal.scale > self.scale {
-            self.rescale(decimal.scale)?;
+    /// The digits at the column's scale, which grows to the decimal's where there is room; None where they have no place.
+    fn fit(&mut self, decimal: Decimal) -> Option<i128> {
+        if decimal.scale > self.scale && decimal.scale < self.scale_limit {
+            match self.rescaled(decimal.scale) {
+                Some(digits) => (self.digits, self.scale) = (digits, decimal.scale),
+                None => self.scale_limit = decimal.scale,
+            }
         }
-        let value = decimal.rescale(self.scale).ok_or(TooWide)?.unscaled;
+        let value = decimal.rescale(self.scale)?.unscaled;
         if let Digits::Narrow(values) = &self.digits
             && i64::try_from(value).is_err()
         {
             let wide = values.iter().map(|&value| i128::from(value));
             self.digits = Digits::Wide(wide.collect());
         }
-        Ok(value)
+        Some(value)
     }
 
-    fn rescale(&mut self, scale: u8) -> Result<(), TooWide> {
+    /// All digits on a larger scale; None where those of one have no place on it.
+    fn rescaled(&self, scale: u8) -> Option<Digits> {
         let to = |unscaled: i128| {
             let decimal = Decimal {
                 unscaled,
                 scale: self.scale,
             };
-            Ok(decimal.rescale(scale).ok_or(TooWide)?.unscaled)
+            Some(decimal.rescale(scale)?.unscaled)
         };
-        let wide: Vec<i128> = match &self.digits {
-            Digits::Narrow(values) => {
-                let values = values.iter().map(|&value| to(i128::from(value)));
-                values.collect::<Result<_, _>>()?
-            }
-            Digits::Wide(values) => {
-                let values = values.iter().map(|&value| to(value));
-                values.collect::<Result<_, _>>()?
-            }
+        let wide: Option<Vec<i128>> = match &self.digits {
+            Digits::Narrow(values) => values.iter().map(|&value| to(i128::from(value))).collect(),
+            Digits::Wide(values) => values.iter().map(|&value| to(value)).collect(),
         };
+        let wide = wide?;
         let narrow: Option<Vec<i64>> = wide.iter().map(|&v| i64::try_from(v).ok()).collect();
-        self.digits = match narrow {
+        Some(match narrow {
             Some(narrow) => Digits::Narrow(narrow),
             None => Digits::Wide(wide),
-        };
-        self.scale = scale;
-        Ok(())
-    }
-
-    pub(super) fn pop(&mut self) {
-        match &mut self.digits {
-            Digits::Narrow(values) => _ = values.pop(),
-            Digits::Wide(values) => _ = values.pop(),
-        }
+        })
     }
 
     pub(super) fn shrink(&mut self) {
@@ -218,10 +241,16 @@ impl Decimals {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        match &self.digits {
+        let digits = match &self.digits {
             Digits::Narrow(values) => capacity(values),
             Digits::Wide(values) => capacity(values),
-        }
+        };
+        let other = |cell: &Cell| match cell {
+            Cell::Wide(wide) => wide.bytes(),
+            _ => 0,
+        };
+        let others = self.others.values().map(other).sum::<usize>();
+        digits + others + self.others.len() * size_of::<(usize, Cell)>()
     }
 }
 
@@ -366,10 +395,6 @@ impl<B: Buffer> Texts<B> {
         next
     }
 
-    pub(super) fn pop(&mut self) {
-        self.numbers.pop();
-    }
-
     pub(super) fn shrink(&mut self) {
         self.numbers.shrink_to_fit();
         self.ends.shrink_to_fit();
@@ -447,17 +472,6 @@ impl Slots {
         *marks = *marks & !(3 << shift) | bits << shift;
     }
 
-    /// The last slot, taken back.
-    pub(super) fn pop(&mut self) -> Option<Slot> {
-        let last = self.count.checked_sub(1)?;
-        let slot = self.get(last);
-        if !self.marks.is_empty() {
-            self.set(last, Slot::Value);
-        }
-        self.count = last;
-        Some(slot)
-    }
-
     pub(super) fn shrink(&mut self) {
         self.marks.shrink_to_fit();
     }
@@ -475,6 +489,7 @@ pub(in crate::state) fn capacity<T>(values: &Vec<T>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Wide;
 
     #[test]
     fn integers_and_decimals_widen_when_they_must() {
@@ -482,29 +497,32 @@ mod tests {
         let values = [0, -5, i64::from(i32::MAX), i64::MIN, 7];
         values.iter().for_each(|&value| ints.push(value));
         assert_eq!((0..5).map(|at| ints.get(at)).collect::<Vec<_>>(), values);
-        let mut decimals = Decimals::new(0);
+        let mut numbers = Numbers::new(0);
         let texts = [
             "1",
             "-2.50",
             "9223372036854775807",
             "0.00001",
             "12345678901234567890",
+            "1e-38",
+            "1.5",
         ];
+        let cell = |text: &str| Cell::Decimal(Decimal::parse(text).expect("a number"));
         for text in texts {
-            let decimal = Decimal::parse(text).expect("a number");
-            decimals.push(decimal).expect("38 digits hold it");
+            numbers.push(Decimal::parse(text).expect("a number"));
         }
+        numbers.push_other(Cell::Wide(Wide::NaN));
         for (at, text) in texts.iter().enumerate() {
-            assert_eq!(Some(decimals.get(at)), Decimal::parse(text));
+            assert_eq!(numbers.get(at), cell(text));
+            assert_eq!(numbers.is_other(at), *text == "1e-38", "{text}");
         }
-        assert_eq!(decimals.scale(), 5);
-        let wide = Decimal::parse("1e-38").expect("a number");
-        assert_eq!(decimals.push(wide), Err(TooWide));
-        assert_eq!(
-            Some(decimals.get(1)),
-            Decimal::parse("-2.5"),
-            "nothing changed"
-        );
+        assert_eq!(numbers.scale(), 5);
+        assert_eq!(numbers.get(texts.len()), Cell::Wide(Wide::NaN));
+        numbers.push_copy(texts.len());
+        numbers.push_copy(0);
+        assert_eq!(numbers.get(texts.len() + 1), Cell::Wide(Wide::NaN));
+        numbers.set(texts.len() + 2, &cell("2e-38"));
+        assert_eq!(numbers.get(texts.len() + 2), cell("2e-38"));
     }
 
     #[test]
@@ -521,8 +539,6 @@ mod tests {
         assert_eq!(texts.get(2), "");
         assert!(texts.ends.len() < 250, "{}", texts.ends.len());
         texts.set(0, "shipped");
-        texts.push_copy(0);
-        texts.pop();
         texts.push_copy(1);
         assert_eq!(
             (texts.get(0), texts.get(5), texts.get(500)),
@@ -542,8 +558,5 @@ mod tests {
         let found: Vec<Slot> = (0..11).map(|at| slots.get(at)).collect();
         let nulls: Vec<usize> = (0..11).filter(|&at| found[at] == Slot::Null).collect();
         assert_eq!(nulls, [3, 10]);
-        assert_eq!(slots.pop(), Some(Slot::Null));
-        slots.push(Slot::Value);
-        assert_eq!(slots.get(10), Slot::Value);
     }
 }

@@ -3,7 +3,7 @@
 //! Arrow's lists have no room for what one Postgres type holds (any number of dimensions), and a plain `numeric` in them has no scale of
 //! its own. Beyond Postgres, lists may be ragged (files can hold such), and a date or time that has no text is `#` and its number.
 
-use crate::change::{Cell, Decimal};
+use crate::change::Cell;
 use crate::schema::value::write_item;
 use crate::schema::{DataType, value};
 
@@ -135,7 +135,7 @@ impl Reader<'_> {
 /// An element from its text. Texts and decimals are taken as they stand: what a column declares was seen to when they were read.
 fn cell(element: &DataType, text: &str) -> Option<Cell> {
     match element {
-        DataType::Numeric { .. } => Decimal::parse(text).map(Cell::Decimal),
+        DataType::Numeric { .. } => super::view::number(text),
         DataType::Bool
         | DataType::Int16
         | DataType::Int32

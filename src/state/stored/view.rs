@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{
 
 use super::lists;
 use crate::change::{Cell, Decimal};
-use crate::schema::DataType;
+use crate::schema::{DataType, value};
 use crate::state::column::Slot;
 
 /// The values of a column; those of slots that hold none are anything.
@@ -21,6 +21,8 @@ pub(in crate::state) enum Values<'a> {
     Float64(&'a [f64]),
     /// Digits, and how many of them stand after the point.
     Decimal(&'a [i128], u8),
+    /// Texts of numbers: some are no decimals of one scale.
+    Number(&'a StringArray),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
     Date(&'a [i32]),
@@ -97,6 +99,9 @@ impl<'a> Column<'a> {
                 unscaled: values[row],
                 scale: *scale,
             }),
+            Values::Number(values) => {
+                number(values.value(row)).expect("texts are checked when read")
+            }
             Values::Text(values) => Cell::Text(values.value(row).to_owned()),
             Values::Bytes(values) => Cell::Bytes(values.value(row).to_vec()),
             Values::Date(values) => Cell::Date(values[row]),
@@ -122,6 +127,9 @@ fn values<'a>(data_type: &DataType, array: &'a ArrayRef) -> Option<Values<'a>> {
         (DataType::Numeric { .. }, ArrowType::Decimal128(_, scale)) => {
             let digits = array.as_primitive_opt::<Decimal128Type>()?.values();
             Values::Decimal(digits, u8::try_from(*scale).ok()?)
+        }
+        (DataType::Numeric { .. }, ArrowType::Utf8) => {
+            Values::Number(array.as_string_opt::<i32>()?)
         }
         (DataType::Bytea, ArrowType::Binary) => Values::Bytes(array.as_binary_opt::<i32>()?),
         (DataType::Date, ArrowType::Date32) => {
@@ -150,6 +158,11 @@ fn values<'a>(data_type: &DataType, array: &'a ArrayRef) -> Option<Values<'a>> {
         (other, ArrowType::Utf8) if is_text(other) => Values::Text(array.as_string_opt::<i32>()?),
         _ => return None,
     })
+}
+
+/// A number from its text; None where it is none.
+pub(in crate::state) fn number(text: &str) -> Option<Cell> {
+    value::parse_number(text).ok().map(Cell::from)
 }
 
 /// Whether values of a type are kept as text.

@@ -47,6 +47,11 @@ fn bytes_of(data_type: &DataType, cell: &Cell) -> Vec<u8> {
             let value = value.normalized();
             [&[5], &value.unscaled.to_le_bytes()[..], &[value.scale]].concat()
         }
+        Cell::Wide(value) => {
+            let mut key = Vec::new();
+            value.put_key(&mut key);
+            sized(12, &key)
+        }
         Cell::Text(value) if *data_type == DataType::Jsonb => {
             sized(6, canonical_json(value).as_bytes())
         }

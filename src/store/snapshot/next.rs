@@ -124,7 +124,7 @@ impl Next<'_> {
             Some(old) => {
                 let rows = self.store.rows(self.table, old)?;
                 let left = self.left(&rows, self.gone.of(number), old)?;
-                self.concat(&rows.take(&left), &come)?
+                StoredRows::concat(&[&rows.take(&left), &come])
             }
         };
         let keys = Keys::of(self.table, &rows);
@@ -138,19 +138,10 @@ impl Next<'_> {
         (rows, keys): Ordered,
         (more, more_keys): Ordered,
     ) -> Result<Ordered, StoreError> {
-        let rows = self.concat(&rows, &more)?;
+        let rows = StoredRows::concat(&[&rows, &more]);
         let mut all = keys;
         all.append(&more_keys);
         Ok((rows, all))
-    }
-
-    fn concat(&self, rows: &StoredRows, more: &StoredRows) -> Result<StoredRows, StoreError> {
-        StoredRows::concat(&[rows, more]).map_err(|error| {
-            StoreError::refused(
-                format!("table {}: {error}", self.table.name.short()),
-                "numbers of this table have too many digits together",
-            )
-        })
     }
 
     /// The rows of a chunk without those that went.

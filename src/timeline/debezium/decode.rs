@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 
+use bigdecimal::num_bigint::BigInt;
 use serde_json::value::RawValue;
 
 use super::envelope::Described;
-use crate::change::{Cell, DECIMAL_DIGITS_MAX, Decimal};
+use crate::change::Cell;
 use crate::schema::DataType;
 use crate::schema::value::{self, ValueError};
 
@@ -25,6 +26,8 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 const NO_NUMBER: &str = "not a whole number";
 const NO_BASE64: &str = "not base64";
 const OUT_OF_RANGE: &str = "out of range";
+/// What holds the digits of any numeric.
+const DECIMAL_BYTES_MAX: usize = 65_536;
 const NO_DECIMAL: &str = "not an encoded decimal";
 const TWO_UNITS: &str = "two units or encodings in one column; record the events with their schema";
 
@@ -326,37 +329,19 @@ fn variable_scale(text: &str) -> Result<(DataType, Cell), &'static str> {
 
 /// A decimal from its unscaled digits, a big-endian two's complement in base64.
 fn decimal(text: &str, scale: i32) -> Result<(DataType, Cell), &'static str> {
-    const TOO_LONG: &str = "more digits than a decimal here has (38)";
     let bytes = base64(text)
         .filter(|bytes| !bytes.is_empty())
         .ok_or(NO_BASE64)?;
-    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
-    let sign = if negative { 0xff } else { 0 };
-    let surplus = bytes.len().saturating_sub(16);
-    if bytes.iter().take(surplus).any(|byte| *byte != sign) {
-        return Err(TOO_LONG);
-    }
-    let mut wide = [sign; 16];
-    for (to, from) in wide.iter_mut().rev().zip(bytes.iter().rev()) {
-        *to = *from;
-    }
-    let mut unscaled = i128::from_be_bytes(wide);
-    // Sixteen bytes whose sign was in a seventeenth would have changed it.
-    if (unscaled < 0) != negative {
-        return Err(TOO_LONG);
-    }
-    if scale < 0 {
-        let factor = 10i128.checked_pow(scale.unsigned_abs()).ok_or(TOO_LONG)?;
-        unscaled = unscaled.checked_mul(factor).ok_or(TOO_LONG)?;
-    }
-    let scale = u8::try_from(scale.max(0)).map_err(|_| TOO_LONG)?;
-    if scale > DECIMAL_DIGITS_MAX || unscaled.unsigned_abs() >= 10u128.pow(38) {
-        return Err(TOO_LONG);
+    if bytes.len() > DECIMAL_BYTES_MAX {
+        return Err("more digits than a numeric has");
     }
     let natural = DataType::Numeric {
         precision_scale: None,
     };
-    Ok((natural, Cell::Decimal(Decimal { unscaled, scale })))
+    let unscaled = BigInt::from_signed_bytes_be(&bytes);
+    let text = format!("{unscaled}e{}", -i64::from(scale));
+    let cell = value::parse_text(&natural, &text).map_err(|error| error.reason)?;
+    Ok((natural, cell))
 }
 
 /// A bit string of so many bits, the least significant byte first.

@@ -442,6 +442,7 @@ fn without_fillers(table: &Table, mut before: Image) -> Image {
         Cell::Int(value) | Cell::Time(value) | Cell::Timestamp(value) => *value == 0,
         Cell::Float(value) => *value == 0.0,
         Cell::Decimal(value) => value.unscaled == 0,
+        Cell::Wide(_) => false,
         Cell::Text(value) => value.is_empty(),
         Cell::Bytes(value) => value.is_empty(),
         Cell::Date(value) => *value == 0,

@@ -1,6 +1,7 @@
 //! Live databases as sources: what is read of them is what they hold, and no more than is needed.
 
 mod guest;
+mod numbers;
 mod schema;
 mod stream;
 mod types;

@@ -116,7 +116,11 @@ fn fill(cluster: &Cluster, seed: u64) {
     }
     for id in 0..300 {
         let parent = rng.between(1, 42).to_string();
-        let amount = format!("{}.{:02}", rng.between(-20, 99), rng.below(100));
+        // In every other database some amounts are no numbers.
+        let amount = match seed % 2 == 1 && rng.chance(3) {
+            true => "'NaN'".to_owned(),
+            false => format!("{}.{:02}", rng.between(-20, 99), rng.below(100)),
+        };
         let (qty, note) = (
             rng.between(-10, 100).to_string(),
             format!("'{}'", rng.pick(&["a", "b", "c", "", "dd"])),
