@@ -227,7 +227,6 @@ fn columns(subject: &Subject<'_>, at: usize, has_rules: bool, found: &mut Vec<Fi
         &subject.catalog.schema().tables[at],
     );
     let read = subject.read(at, has_rules);
-    let mut numbers = Vec::new();
     let mut texts = Vec::new();
     for column in read {
         let (Some(declared), Some(known)) = (table.columns.get(column), info.columns.get(column))
@@ -263,21 +262,9 @@ fn columns(subject: &Subject<'_>, at: usize, has_rules: bool, found: &mut Vec<Fi
                 .hint("write the rule with the expression that the column is computed by"),
             );
         }
-        match &declared.data_type {
-            DataType::Numeric {
-                precision_scale: None,
-            } => numbers.push(declared.name.as_str()),
-            DataType::Other(name) => texts.push(format!("{} ({name})", declared.name)),
-            _ => {}
+        if let DataType::Other(name) = &declared.data_type {
+            texts.push(format!("{} ({name})", declared.name));
         }
-    }
-    if !numbers.is_empty() {
-        found.push(Finding::new(
-            "numeric",
-            Severity::Note,
-            format!("{} of {}: numeric without a precision", numbers.join(", "), info.name.short()),
-            "NaN, infinity and numbers of more than 38 digits are not known, and make rules that read them unknown",
-        ).of(&info.name));
     }
     if !texts.is_empty() {
         found.push(

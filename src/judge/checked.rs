@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use crate::state::WIDE;
+
 /// Plans integer operators as calls of [`Checked`].
 #[derive(Debug)]
 pub(super) struct Integers;
@@ -112,13 +114,16 @@ impl ScalarUDFImpl for Checked {
     }
 
     /// While planning, the type of a `CASE` is that of its first branch; what it really is shows only here. Sides that turn out
-    /// to be no integers are added up as the engine does.
+    /// to be no integers are added up as the engine does, or are numbers of any size: see [`numbers`](super::numbers).
     fn coerce_types(&self, sides: &[DataType]) -> Result<Vec<DataType>> {
         let [left, right] = sides else {
             return Err(two_sides());
         };
         if left.is_integer() && right.is_integer() {
             return Ok(vec![DataType::Int64, DataType::Int64]);
+        }
+        if sides.contains(&WIDE) {
+            return Ok(sides.to_vec());
         }
         let (left, right) =
             BinaryTypeCoercer::new(left, &self.operator.plain(), right).get_input_types()?;
@@ -129,6 +134,9 @@ impl ScalarUDFImpl for Checked {
         let [left, right] = sides else {
             return Err(two_sides());
         };
+        if sides.contains(&WIDE) {
+            return Ok(WIDE);
+        }
         BinaryTypeCoercer::new(left, &self.operator.plain(), right).get_result_type()
     }
 

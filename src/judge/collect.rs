@@ -66,6 +66,24 @@ impl Encoder {
 }
 
 impl Encoder {
+    /// The keys of so many violations: those of equal numbers are equal, whatever scale their column has come to.
+    pub(super) fn encode_keys(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Vec<KeyBytes>, JudgeError> {
+        let is_decimal = |column: &ArrayRef| column.data_type().is_decimal();
+        if !columns.iter().any(is_decimal) {
+            return self.encode(columns, rows);
+        }
+        let canonical = |column: &ArrayRef| match is_decimal(column) {
+            true => numbers::widened(column).map_err(JudgeError::engine),
+            false => Ok(Arc::clone(column)),
+        };
+        let columns: Vec<ArrayRef> = columns.iter().map(canonical).collect::<Result<_, _>>()?;
+        self.encode(&columns, rows)
+    }
+
     /// The values of one column from their sortable form; NULL where there is none.
     pub(super) fn decode<'a>(
         &self,
@@ -194,7 +212,8 @@ impl<'a> Collector<'a> {
         match &self.compiled.expand {
             Expand::None => {
                 let keys = columns(batch, &self.compiled.key)?;
-                let evidence = columns(batch, &self.compiled.evidence)?;
+                let shown_keys = shown(batch, &self.compiled.key)?;
+                let evidence = shown(batch, &self.compiled.evidence)?;
                 let impact = match self.compiled.impact {
                     true => Some(plain(Arc::clone(column(batch, IMPACT)?.0))?),
                     false => None,
@@ -202,7 +221,7 @@ impl<'a> Collector<'a> {
                 let compiled = self.compiled;
                 for (row, bytes) in self
                     .encoder
-                    .encode(&keys, batch.num_rows())?
+                    .encode_keys(&keys, batch.num_rows())?
                     .into_iter()
                     .enumerate()
                 {
@@ -213,7 +232,13 @@ impl<'a> Collector<'a> {
                         self.add_impact(&bytes, impact, row)?;
                     }
                     self.enter(bytes, || {
-                        violation(&compiled.key, &keys, &compiled.evidence, &evidence, row)
+                        violation(
+                            &compiled.key,
+                            &shown_keys,
+                            &compiled.evidence,
+                            &evidence,
+                            row,
+                        )
                     })?;
                 }
                 Ok(())
@@ -438,7 +463,7 @@ impl<'a> Collector<'a> {
         names.push(column.to_owned());
         for (row, bytes) in self
             .encoder
-            .encode(&keys, looked_at)?
+            .encode_keys(&keys, looked_at)?
             .into_iter()
             .enumerate()
         {
@@ -474,6 +499,12 @@ pub(super) fn integers(array: &ArrayRef) -> Result<Int64Array, JudgeError> {
 }
 
 fn columns(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, JudgeError> {
+    let named = |name: &String| plain(Arc::clone(column(batch, name)?.0));
+    names.iter().map(named).collect()
+}
+
+/// The arrays of a batch by name, unpacked, to be shown: with as many digits after the point as the columns of the table have.
+pub(super) fn shown(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, JudgeError> {
     let shown = |name: &String| {
         let (array, field) = column(batch, name)?;
         match scale_of(field) {

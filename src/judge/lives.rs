@@ -549,7 +549,8 @@ impl Work {
             let keys = collect::arrays(&batch, &compiled.key)?;
             let commits = collect::arrays(&batch, &commit_column)?;
             let commits = collect::integers(&commits[0])?;
-            let encoded = encoder.encode(&keys, batch.num_rows())?;
+            let encoded = encoder.encode_keys(&keys, batch.num_rows())?;
+            let keys = collect::shown(&batch, &compiled.key)?;
             for (row, order) in encoded.into_iter().enumerate() {
                 let onset = Commit::try_from(commits.value(row)).unwrap_or(Commit::MAX);
                 if !seen.insert((onset, order.clone())) {

@@ -154,8 +154,9 @@ pub(super) async fn add_members(
             .map(|at| format!("_row{at}"))
             .collect();
         let member_columns = collect::arrays(&batch, &aliases)?;
-        let group_bytes = groups.encode(&group_columns, batch.num_rows())?;
-        let member_bytes = keys.encode(&member_columns, batch.num_rows())?;
+        let group_bytes = groups.encode_keys(&group_columns, batch.num_rows())?;
+        let member_bytes = keys.encode_keys(&member_columns, batch.num_rows())?;
+        let member_columns = collect::shown(&batch, &aliases)?;
         for (row, (group, member)) in group_bytes.into_iter().zip(member_bytes).enumerate() {
             if !found.kept.contains_key(&group) {
                 continue;

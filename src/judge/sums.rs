@@ -25,8 +25,8 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::checked::{Checked, Operator};
-use super::numbers::Total;
-use crate::state::WIDE;
+use super::numbers::{Total, scale_shown};
+use crate::state::{WIDE, with_scale};
 
 /// The digits of the numbers that are added up.
 const DIGITS_MAX: u8 = 38;
@@ -111,6 +111,20 @@ impl AggregateUDFImpl for ExactSum {
             [wide] if *wide == WIDE => Ok(WIDE),
             _ => self.inner.return_type(arguments),
         }
+    }
+
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        let [wide] = arguments else {
+            return self.inner.return_field(arguments);
+        };
+        if *wide.data_type() != WIDE {
+            return self.inner.return_field(arguments);
+        }
+        let field = Field::new(self.name(), WIDE, true);
+        Ok(Arc::new(match scale_shown(wide) {
+            Some(scale) => with_scale(field, scale),
+            None => field,
+        }))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

@@ -190,8 +190,7 @@ impl Moment {
 
     /// Reads rows. Columns that are not asked for are not fetched, but for the primary key's: their cells are not known.
     ///
-    /// What firstbad has no place for (a `numeric` that is no number, or has more than 38 digits, a date after the year 294246) is not
-    /// known either, and a warning a column says how much that is.
+    /// What firstbad has no place for (a timestamp after the year 294246, text that is not UTF-8) is not known either, and a warning a column says how much that is.
     ///
     /// # Errors
     /// Before anything is read, where the role may not read all that is asked for; when the connection is lost; when a table was altered

@@ -37,6 +37,11 @@ pub fn scale_of(field: &Field) -> Option<u8> {
     field.metadata().get(SCALE)?.parse().ok()
 }
 
+/// The field with a scale: see [`scale_of`].
+pub fn with_scale(field: Field, scale: u8) -> Field {
+    field.with_metadata([(SCALE.to_owned(), scale.to_string())].into())
+}
+
 /// "No row": the index that stands for an image which does not exist.
 pub(super) const NO_ROW: u32 = u32::MAX;
 
@@ -128,6 +133,13 @@ impl ColumnVersions {
             Data::LeftOut => 0,
         };
         data + self.slots.bytes()
+    }
+
+    /// Shows numbers to the engine as those of any size are shown.
+    pub(super) fn widen(&mut self) {
+        if let Data::Number(values) = &mut self.data {
+            values.widen();
+        }
     }
 
     /// Keeps nothing of the values any more, of those to come neither: none of them is known.
@@ -393,7 +405,7 @@ impl ColumnVersions {
     /// The Arrow type of the column as it stands.
     pub(super) fn arrow_type(&self) -> ArrowType {
         match &self.data {
-            Data::Number(values) if values.has_others() => WIDE,
+            Data::Number(values) if values.is_wide() => WIDE,
             Data::Number(values) => decimals(values),
             _ => arrow_type(&self.data_type),
         }
@@ -404,10 +416,7 @@ impl ColumnVersions {
     pub(super) fn field(&self, name: impl Into<String>) -> Field {
         let field = Field::new(name, self.arrow_type(), true);
         match &self.data {
-            Data::Number(values) if values.has_others() => {
-                let scale = (SCALE.to_owned(), values.scale().to_string());
-                field.with_metadata([scale].into())
-            }
+            Data::Number(values) if values.is_wide() => with_scale(field, values.scale()),
             _ => field,
         }
     }
@@ -434,7 +443,7 @@ impl ColumnVersions {
                 self.primitive::<Float32Type>(rows, |i| values[i] as f32)
             }
             Data::Float(values) => self.primitive::<Float64Type>(rows, |i| values[i]),
-            Data::Number(values) if values.has_others() => self.keys(values, rows),
+            Data::Number(values) if values.is_wide() => self.keys(values, rows),
             Data::Number(_) => self.decimals(rows),
             Data::Text(values) => build!(StringBuilder::new(), |i| values.get(i)),
             Data::Bytes(values) => build!(BinaryBuilder::new(), |i| values.get(i)),

@@ -33,7 +33,7 @@ mod visible;
 mod writes;
 mod written;
 
-pub use column::{WIDE, scale_of};
+pub use column::{WIDE, scale_of, with_scale};
 pub use delta::{Delta, Noticed};
 pub use fingerprint::{Fingerprint, of_state};
 pub use gaps::Gap;
@@ -132,6 +132,13 @@ impl History {
     /// Adds a row of the first state; `cells` in the table's column order.
     pub fn load(&mut self, table: usize, cells: &[Cell]) {
         self.tables[table].load(cells);
+    }
+
+    /// Shows all numbers to the engine as those of any size are shown, which changes no verdict; for tests.
+    #[doc(hidden)]
+    pub fn widen(&mut self) {
+        let columns = self.tables.iter_mut().flat_map(|table| &mut table.columns);
+        columns.for_each(column::ColumnVersions::widen);
     }
 
     /// Keeps nothing of some columns of a table: see [`TableVersions::leave_out`].

@@ -110,7 +110,8 @@ impl Spans {
             return Ok(());
         }
         let columns = collect::arrays(batch, &compiled.key)?;
-        let mut keys = self.encoder.encode(&columns, batch.num_rows())?;
+        let mut keys = self.encoder.encode_keys(&columns, batch.num_rows())?;
+        let columns = collect::shown(batch, &compiled.key)?;
         if let Some(Lately {
             writes: Some((column, found)),
             ..

@@ -1,6 +1,7 @@
 //! What there is to know of the rules that are followed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::datatypes::DataType as ArrowType;
@@ -64,6 +65,14 @@ impl Live {
                 ));
             }
         }
+    }
+
+    /// Shows all numbers to the engine as those of any size are shown, from now on; for tests.
+    #[doc(hidden)]
+    pub fn widen(&mut self) {
+        Arc::get_mut(&mut self.judge.history)
+            .expect("nobody else has it")
+            .widen();
     }
 
     /// The types that columns of numbers have.

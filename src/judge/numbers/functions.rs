@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, LargeBinaryBuilder, StringArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, LargeBinaryBuilder, StringBuilder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
@@ -18,9 +18,10 @@ use datafusion::logical_expr::{
 
 use super::value::{self, Cut, Operation};
 use crate::change::{Cell, Number, Wide};
+use crate::judge::texts::{BATCH_BYTES_MAX, too_long};
 use crate::schema::DataType as Declared;
 use crate::schema::columnar::cell_from_array;
-use crate::state::WIDE;
+use crate::state::{WIDE, scale_of, with_scale};
 
 const ANY: Declared = Declared::Numeric {
     precision_scale: None,
@@ -31,8 +32,11 @@ const ANY: Declared = Declared::Numeric {
 pub(super) enum Function {
     /// Any number as one of any size.
     Widen,
+    /// The same number, shown with so many digits after the point.
+    Shown(u8),
     Operation(Operation),
-    Text,
+    /// As a text, with at least so many digits after the point.
+    Text(Option<u8>),
     Double,
     /// As a whole number of 64 bits, half away from zero.
     Integer,
@@ -51,7 +55,7 @@ pub(super) enum Function {
 }
 
 use Function::{
-    Absolute, Coalesce, Double, Fit, Greatest, Integer, Least, NullIf, Sign, Text, Widen,
+    Absolute, Coalesce, Double, Fit, Greatest, Integer, Least, NullIf, Shown, Sign, Text, Widen,
 };
 
 /// The functions of the engine that take such numbers too.
@@ -113,9 +117,36 @@ impl Call {
         self.inner.as_deref().filter(|_| !is_wide(types))
     }
 
+    /// What is returned, with as many digits after the point as the engine gives decimals there.
+    fn field(&self, args: &[FieldRef]) -> Field {
+        let field = Field::new(self.name(), self.answer(), true);
+        if *field.data_type() != WIDE {
+            return field;
+        }
+        let scales = || {
+            let scales = args.iter().filter(|arg| !arg.data_type().is_null());
+            scales
+                .map(|arg| scale_shown(arg))
+                .collect::<Option<Vec<u8>>>()
+        };
+        let scale = match self.function {
+            Shown(scale) => Some(scale),
+            Fit(_, scale) => u8::try_from(scale).ok(),
+            Function::Operation(Operation::Divide | Operation::Modulo)
+            | Function::Cut(_)
+            | Sign => None,
+            Function::Operation(Operation::Times) => scales().map(|scales| scales.iter().sum()),
+            _ => scales().and_then(|scales| scales.into_iter().max()),
+        };
+        match scale {
+            Some(scale) => with_scale(field, scale),
+            None => field,
+        }
+    }
+
     fn answer(&self) -> DataType {
         match self.function {
-            Text => DataType::Utf8,
+            Text(_) => DataType::Utf8,
             Double => DataType::Float64,
             Integer => DataType::Int64,
             _ => WIDE,
@@ -130,12 +161,13 @@ impl ScalarUDFImpl for Call {
         }
         match self.function {
             Widen => "numeric_wide",
+            Shown(_) => "numeric_shown",
             Function::Operation(Operation::Plus) => "numeric_plus",
             Function::Operation(Operation::Minus) => "numeric_minus",
             Function::Operation(Operation::Times) => "numeric_times",
             Function::Operation(Operation::Divide) => "numeric_divide",
             Function::Operation(Operation::Modulo) => "numeric_modulo",
-            Text => "numeric_text",
+            Text(_) => "numeric_text",
             Double => "numeric_double",
             Integer => "numeric_integer",
             Fit(..) => "numeric_fit",
@@ -191,7 +223,7 @@ impl ScalarUDFImpl for Call {
             .collect();
         match self.inner(&types) {
             Some(inner) => inner.return_field_from_args(args),
-            None => Ok(Arc::new(Field::new(self.name(), self.answer(), true))),
+            None => Ok(Arc::new(self.field(args.arg_fields))),
         }
     }
 
@@ -259,6 +291,18 @@ fn wrong(what: &str) -> DataFusionError {
     DataFusionError::Execution(what.to_owned())
 }
 
+/// How many digits after the point a column of numbers is shown with; None where that is up to each number.
+pub(in crate::judge) fn scale_shown(field: &Field) -> Option<u8> {
+    match field.data_type() {
+        wide if *wide == WIDE => scale_of(field),
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
+            u8::try_from(*scale).ok()
+        }
+        whole if whole.is_integer() => Some(0),
+        _ => None,
+    }
+}
+
 /// Numbers as an array.
 pub(super) fn array(numbers: impl Iterator<Item = Result<Option<Number>>>) -> Result<ArrayRef> {
     let mut builder = LargeBinaryBuilder::new();
@@ -276,6 +320,30 @@ pub(super) fn array(numbers: impl Iterator<Item = Result<Option<Number>>>) -> Re
     Ok(Arc::new(builder.finish()))
 }
 
+/// Numbers as their texts, with at least so many digits after the point. Texts may be many times as long as the numbers.
+///
+/// # Errors
+/// Where there is no number, or they are longer than a batch of texts may be.
+pub(super) fn texts(numbers: &ArrayRef, scale: Option<u8>) -> Result<ArrayRef> {
+    let mut builder = StringBuilder::new();
+    let mut total = 0;
+    for row in 0..numbers.len() {
+        let shown = match (number(numbers, row)?, scale) {
+            (Some(Number::Decimal(value)), Some(scale)) if value.scale < scale => {
+                Some(Number::Decimal(value.rescale(scale).unwrap_or(value)))
+            }
+            (number, _) => number,
+        };
+        let text = shown.map(|number| number.to_string());
+        total += text.as_ref().map_or(0, String::len);
+        if total > BATCH_BYTES_MAX {
+            return Err(too_long());
+        }
+        builder.append_option(text);
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
 impl Function {
     fn run(self, args: &[ArrayRef]) -> Result<ArrayRef> {
         let rows = args.first().map_or(0, |first| first.len());
@@ -284,11 +352,7 @@ impl Function {
         };
         let one = |row: usize| number(first, row);
         match self {
-            Text => {
-                let text = |row| Ok(one(row)?.map(|number| number.to_string()));
-                let texts: Result<StringArray> = (0..rows).map(text).collect();
-                return Ok(Arc::new(texts?));
-            }
+            Text(scale) => return texts(first, scale),
             Double => {
                 let double = |row| one(row)?.map(double).transpose();
                 let doubles: Result<Float64Array> = (0..rows).map(double).collect();

@@ -12,7 +12,7 @@ mod value;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -32,6 +32,7 @@ use datafusion::sql::sqlparser::ast::{self as sql, BinaryOperator, visit_express
 use crate::change::{Cell, Number};
 use crate::schema::value::parse_number;
 use crate::state::{History, WIDE, scale_of};
+pub(super) use functions::scale_shown;
 use functions::{Function, call};
 pub(super) use totals::Total;
 use value::Operation;
@@ -51,6 +52,14 @@ pub(super) fn cell(array: &ArrayRef, row: usize) -> Result<Cell> {
     Ok(number.map_or(Cell::Null, Cell::from))
 }
 
+/// Numbers of another type as those of any size.
+///
+/// # Errors
+/// Where one is no number.
+pub(super) fn widened(array: &ArrayRef) -> Result<ArrayRef> {
+    functions::array((0..array.len()).map(|row| functions::number(array, row)))
+}
+
 /// What two numbers add up to.
 ///
 /// # Errors
@@ -64,19 +73,7 @@ pub(super) fn sum(a: &Number, b: &Number) -> Result<Number> {
 /// # Errors
 /// Where one holds no number.
 pub(super) fn texts(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
-    let scale = scale_of(field);
-    let text = |row| {
-        let shown = match (functions::number(array, row)?, scale) {
-            (Some(Number::Decimal(value)), Some(scale)) if value.scale < scale => {
-                Number::Decimal(value.rescale(scale).unwrap_or(value))
-            }
-            (Some(number), _) => number,
-            (None, _) => return Ok(None),
-        };
-        Ok(Some(shown.to_string()))
-    };
-    let texts: Result<StringArray> = (0..array.len()).map(text).collect();
-    Ok(Arc::new(texts?))
+    functions::texts(array, scale_of(field))
 }
 
 /// The engine's functions that are to take numbers of any size too.
@@ -227,10 +224,8 @@ fn branches(union: Union) -> Result<Union> {
     let wide: Vec<bool> = (0..width).map(is_wide).collect();
     let branch = |input: &Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
         let schema = input.schema();
-        let kept = |at: usize| {
-            let data_type = schema.field(at).data_type();
-            !wide[at] || *data_type == WIDE || *data_type == DataType::Null
-        };
+        // The columns of the first branch are those of the union, so that NULL needs the type too.
+        let kept = |at: usize| !wide[at] || *schema.field(at).data_type() == WIDE;
         if (0..width).all(kept) {
             return Ok(Arc::clone(input));
         }
@@ -312,6 +307,9 @@ fn expression(expr: Expr, schema: &DFSchema) -> Result<Expr> {
         }
         Expr::ScalarFunction(mut found) if found.args.iter().any(wide) => {
             let name = found.func.name();
+            if let Some(operation) = of_integers(name) {
+                return Ok(call(Function::Operation(operation), found.args));
+            }
             let is_own = name.starts_with("numeric_");
             if !is_own && !functions::is_shared(name) {
                 return refused(&name);
@@ -338,13 +336,20 @@ fn expression(expr: Expr, schema: &DFSchema) -> Result<Expr> {
             one_kind(list.iter_mut().chain([&mut *expr]).collect());
             Expr::InList(InList::new(expr, list, negated))
         }
-        Expr::Case(case) => Expr::Case(branches_of(case, &one_kind)),
+        Expr::Case(case) => {
+            let case = Expr::Case(branches_of(case, &one_kind));
+            match (wide(&case), scale_of_case(&case, schema)) {
+                (true, Some(scale)) => call(Function::Shown(scale), vec![case]),
+                _ => case,
+            }
+        }
         Expr::Negative(inner) if wide(&inner) => {
             let zero = datafusion::logical_expr::lit(0i64);
             call(Function::Operation(Operation::Minus), vec![zero, *inner])
         }
         Expr::Cast(Cast { expr, field }) if wide(&expr) => {
-            return as_type(*expr, field.data_type());
+            let scale = functions::scale_shown(&expr.to_field(schema)?.1);
+            return as_type(*expr, field.data_type(), scale);
         }
         Expr::Cast(Cast { expr, field }) if is_named(&expr) && field.data_type().is_decimal() => {
             call(Function::Widen, vec![*expr])
@@ -430,6 +435,33 @@ fn arithmetic(op: Operator) -> Option<Operation> {
     })
 }
 
+/// What was planned as an operator over integers.
+fn of_integers(name: &str) -> Option<Operation> {
+    let all = [Operation::Plus, Operation::Minus, Operation::Times];
+    let integers = ["integer_plus", "integer_minus", "integer_times"];
+    let at = integers.iter().position(|integer| *integer == name)?;
+    Some(all[at])
+}
+
+/// How many digits after the point the results of a `CASE` are shown with.
+fn scale_of_case(case: &Expr, schema: &DFSchema) -> Option<u8> {
+    let Expr::Case(case) = case else {
+        return None;
+    };
+    let thens = case.when_then_expr.iter().map(|(_, then)| then);
+    let fields = thens
+        .chain(&case.else_expr)
+        .map(|result| result.to_field(schema));
+    let fields: Vec<_> = fields.collect::<Result<_>>().ok()?;
+    let known = fields
+        .iter()
+        .filter(|(_, field)| !field.data_type().is_null());
+    let scales: Option<Vec<u8>> = known
+        .map(|(_, field)| functions::scale_shown(field))
+        .collect();
+    scales?.into_iter().max()
+}
+
 /// A `CASE` with branches of one kind, and what it compares of one kind.
 fn branches_of(mut case: Case, one_kind: &dyn Fn(Vec<&mut Expr>)) -> Case {
     if let Some(compared) = &mut case.expr {
@@ -467,8 +499,8 @@ fn without_range(frame: &WindowFrame) -> Result<WindowFrame> {
     ))
 }
 
-/// A number of any size as a value of another type.
-fn as_type(expr: Expr, to: &DataType) -> Result<Expr> {
+/// A number of any size, which is shown with so many digits after the point, as a value of another type.
+fn as_type(expr: Expr, to: &DataType, scale: Option<u8>) -> Result<Expr> {
     Ok(match to {
         to if *to == WIDE => expr,
         // The type of a `numeric` without a precision.
@@ -477,7 +509,7 @@ fn as_type(expr: Expr, to: &DataType) -> Result<Expr> {
             call(Function::Fit(*precision, *scale), vec![expr])
         }
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
-            call(Function::Text, vec![expr])
+            call(Function::Text(scale), vec![expr])
         }
         DataType::Float64 => call(Function::Double, vec![expr]),
         DataType::Int64 => call(Function::Integer, vec![expr]),

@@ -85,6 +85,8 @@ pub(super) struct Numbers {
     scale_limit: u8,
     /// By their slots, in which the digits say nothing.
     others: BTreeMap<usize, Cell>,
+    /// Whether there was ever one of these.
+    is_wide: bool,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,18 @@ impl Numbers {
             scale,
             scale_limit: u8::MAX,
             others: BTreeMap::new(),
+            is_wide: false,
         }
+    }
+
+    /// Whether the engine is shown all of them as numbers of any size.
+    pub(super) fn is_wide(&self) -> bool {
+        self.is_wide
+    }
+
+    /// Shows them to the engine as numbers of any size from now on.
+    pub(super) fn widen(&mut self) {
+        self.is_wide = true;
     }
 
     /// The scale of the decimals.
@@ -152,6 +165,7 @@ impl Numbers {
     /// Appends a number that has no place among the decimals.
     pub(super) fn push_other(&mut self, cell: Cell) {
         self.others.insert(self.len(), cell);
+        self.is_wide = true;
         self.push_default();
     }
 
@@ -188,7 +202,10 @@ impl Numbers {
             _ => None,
         };
         match (&mut self.digits, fitting) {
-            (_, None) => _ = self.others.insert(at, cell.clone()),
+            (_, None) => {
+                self.others.insert(at, cell.clone());
+                self.is_wide = true;
+            }
             (Digits::Narrow(values), Some(value)) => values[at] = value as i64,
             (Digits::Wide(values), Some(value)) => values[at] = value,
         }

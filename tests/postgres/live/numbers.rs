@@ -164,11 +164,7 @@ fn numbers_of_any_size_are_what_they_are_to_the_server() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let refused = place
-        .run(&[
-            "sql",
-            &url,
-            "select array_agg(a) from pairs",
-        ])
+        .run(&["sql", &url, "select array_agg(a) from pairs"])
         .exits(2);
     assert!(
         refused
