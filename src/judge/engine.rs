@@ -353,9 +353,7 @@ impl Engine {
     pub(super) async fn plan(&self, sql: &str) -> Result<Planned> {
         let dialect = self.state.config().options().sql_parser.dialect;
         let mut statement = self.state.sql_to_statement(sql, &dialect)?;
-        if self.are_wide {
-            numbers::without_negation(&mut statement);
-        }
+        numbers::rewritten(&mut statement, self.are_wide);
         let logical = self.state.statement_to_plan(statement).await?;
         datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Query, visit_expressions, visit_expressions_mut,
 };
 
+use crate::change::Cell;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::rule::{ColumnRef, Literal, Rule, Spanned, Sql, TableRef, sql};
 use crate::schema::{Column, DataType, Schema, Table, value};
@@ -298,8 +299,8 @@ pub(super) fn literal_sql(text: &str, data_type: &DataType) -> Option<String> {
     let text = value::to_text(data_type, &cell)?;
     Some(match data_type {
         DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Numeric { .. } => {
-            if !text.bytes().any(|byte| byte.is_ascii_digit()) {
-                // What is no number, or infinite, has a name.
+            if matches!(cell, Cell::Wide(_)) {
+                // The engine has no such literals, and reads them from texts.
                 quote_text(&text)
             } else if text.starts_with('-') {
                 format!("({text})")

@@ -4,6 +4,7 @@ use super::read::{Reader, is_date, less, near, one_of};
 use super::yaml::{Kind, Node, shortened};
 use super::{Bounds, ColumnRef, Literal, Spanned, alias};
 use crate::change::Decimal;
+use crate::schema::value::parse_number;
 
 /// `min` and `max`, each where it is given.
 type Ends<T> = (Option<T>, Option<T>);
@@ -290,9 +291,9 @@ fn bound(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Literal>> {
             format!("a bound cannot be {}", node.describe()),
             "write a number, a date or a text",
         ),
-        Literal::Number(text) if Decimal::parse(text).is_none() => reader.wrong(
+        Literal::Number(text) if parse_number(text).is_err() => reader.wrong(
             node,
-            "this number has more than 38 digits",
+            "this number has more digits than a numeric has",
             "write a smaller one",
         ),
         _ => Some(literal),
@@ -303,10 +304,12 @@ fn bound(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Literal>> {
 fn literal_less(a: &Literal, b: &Literal) -> bool {
     match (a, b) {
         (Literal::Number(a), Literal::Number(b)) => {
-            Decimal::parse(a)
-                .zip(Decimal::parse(b))
-                .and_then(|(a, b)| less(&a, &b))
-                == Some(true)
+            let key = |text: &str| {
+                let mut key = Vec::new();
+                parse_number(text).ok()?.put_key(&mut key);
+                Some(key)
+            };
+            key(a).zip(key(b)).is_some_and(|(a, b)| a < b)
         }
         (Literal::Text(a), Literal::Text(b)) => {
             a.len() == b.len() && is_date(a) && is_date(b) && a < b

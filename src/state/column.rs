@@ -25,8 +25,8 @@ use arrow::list_to_arrow;
 use store::{Ints, Numbers, Slots, Texts};
 pub(in crate::state) use store::{Slot, capacity};
 
-/// The engine's type for numbers of which some are no decimals: bytes in the order of the numbers, see [`Number::put_key`]. It is the type
-/// of nothing else there.
+/// The engine's type for numbers of which some are no decimals: bytes in the order of the numbers, see
+/// [`Number::put_key`](crate::change::Number). It is the type of nothing else there.
 pub const WIDE: ArrowType = ArrowType::LargeBinary;
 
 /// Where a field of type [`WIDE`] says how many digits after the point its decimals have.

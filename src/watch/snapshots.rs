@@ -121,12 +121,16 @@ fn until_stopped<T: Send>(
             let _ = to.send(Input::Idle(Lsn(0), 0));
             done
         });
+        let mut is_stopped = false;
         while !working.is_finished() {
             if let Ok(Input::Stop) = inputs.recv_timeout(Duration::from_millis(100)) {
+                is_stopped = true;
                 stop.notify_one();
             }
         }
-        working.join().expect("reading tables does not panic")
+        let done = working.join().expect("reading tables does not panic");
+        // It may have been done by then; who asked is not asked again.
+        done.filter(|_| !is_stopped)
     })
 }
 
@@ -452,4 +456,25 @@ async fn read(
         print: history.state_fingerprint(0),
         history,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_for_the_end_while_the_work_ends_is_heard() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build();
+        let runtime = runtime.expect("a runtime");
+        // Without room, a message is sent when it is received.
+        let (stopper, inputs) = sync_channel(0);
+        let (to, _woken) = channel();
+        let work = async move { stopper.send(Input::Stop).expect("somebody listens") };
+        assert_eq!(until_stopped(&runtime, work, &inputs, &to), None);
+        let (to, inputs) = channel();
+        let done = until_stopped(&runtime, async { 7 }, &inputs, &to);
+        assert_eq!(done, Some(7));
+    }
 }

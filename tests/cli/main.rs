@@ -18,6 +18,7 @@ mod incident;
 mod inputs;
 mod life;
 mod next;
+mod numbers;
 mod place;
 mod positions;
 #[path = "../support/postgres.rs"]

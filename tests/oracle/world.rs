@@ -327,7 +327,7 @@ pub(crate) fn history_of(rng: &mut Rng, most: usize) -> (Past, History) {
     }
     // What the columns of numbers are to the engine changes no verdict.
     let rows: usize = past.states[0].iter().map(Vec::len).sum();
-    if rows % 6 == 0 {
+    if rows.is_multiple_of(6) {
         engine.widen();
     }
     (past, engine)

@@ -3,11 +3,12 @@
 //!
 //! `FIRSTBAD_PGBENCH_SECONDS` says how long it runs.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::postgres::Cluster;
+use crate::watcher::Watcher;
 
 const SECONDS: u64 = 10;
 
@@ -62,14 +63,9 @@ fn pgbench_raises_no_alarm_and_one_bad_write_raises_one() {
         "{}",
         String::from_utf8_lossy(&made.stderr)
     );
-    let log = std::fs::File::create(place.path().join("log")).expect("a log");
-    let mut watcher = firstbad(&watch)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file can be shared"))
-        .stderr(log)
-        .spawn()
-        .expect("it can be started");
+    let mut watcher = Watcher::start(place.path(), &watch[1..]);
     pgbench(&cluster, seconds.div_ceil(2));
+    watcher.says(&["watching from"]);
     let planted = std::thread::scope(|scope| {
         scope.spawn(|| pgbench(&cluster, seconds.div_ceil(2)));
         let said = cluster.sql("postgres", PLANTED);
@@ -80,12 +76,8 @@ fn pgbench_raises_no_alarm_and_one_bad_write_raises_one() {
             .parse::<u64>()
             .expect("a number")
     });
-    let process = watcher.id().to_string();
-    let stopped = Command::new("kill").args(["-INT", &process]).status();
-    assert!(stopped.expect("kill is there").success());
-    let status = watcher.wait().expect("it ends");
-    let log = || std::fs::read_to_string(place.path().join("log")).unwrap_or_default();
-    assert!(status.success(), "{}", log());
+    let (code, said) = watcher.stop();
+    assert_eq!(code, Some(0), "{said}");
     let rest = firstbad(&[&watch[..], &["--until-now"]].concat())
         .output()
         .expect("it runs");
@@ -100,13 +92,12 @@ fn pgbench_raises_no_alarm_and_one_bad_write_raises_one() {
     let listed = { listed }.output().expect("it runs");
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     let incidents = listed["incidents"].as_array().expect("incidents");
-    assert_eq!(incidents.len(), 1, "{listed:#}\n{}", log());
+    assert_eq!(incidents.len(), 1, "{listed:#}\n{said}");
     let first = &incidents[0]["first_bad"];
     assert_eq!(first["xid"], planted, "{listed:#}");
     assert_eq!(first["context"]["user"], "night shift", "{listed:#}");
     assert_eq!(incidents[0]["certainty"], "exact", "{listed:#}");
     // Nothing else was said: no rule could not be judged, no connection was lost.
-    let said = log();
     let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
     // A machine that is slow may judge rules of large groups from time to time, and says so.
     let fine = [

@@ -72,6 +72,11 @@ const SHARED: [(&str, Function); 10] = [
     ("least", Least),
 ];
 
+/// Whether a function is one of those that are called by [`call`].
+pub(super) fn is_own(name: &str) -> bool {
+    name.starts_with("numeric_")
+}
+
 /// Whether a function of the engine takes such numbers too.
 pub(super) fn is_shared(name: &str) -> bool {
     SHARED.iter().any(|(shared, _)| *shared == name)

@@ -275,3 +275,50 @@ fn a_prepared_transaction_counts_when_it_is_committed() {
     assert_eq!(incidents[0]["first_bad"]["commit"], 2);
     guest.is_true();
 }
+
+#[test]
+fn numbers_of_any_size_are_judged_on_and_recorded() {
+    let sql = "
+        create table accounts (id bigint primary key, balance numeric(12,2), wei numeric, region text);
+        insert into accounts select i, i, i, 'r' || i % 3 from generate_series(1, 30) i;";
+    let rules = "
+rules:
+  - {id: not-a-number, table: accounts, expression: \"balance <> 'NaN'\"}
+  - {id: not-too-much, table: accounts, range: {column: wei, max: 100000000000000000000000000000000000000000000000000}}
+  - {id: region, table: accounts, sql: 'select region from accounts group by region having sum(balance) > 100000', key: [region]}
+";
+    let guest = Guest::new(sql, rules);
+    guest.seen();
+    guest.sql("update accounts set wei = 1e45 + id where id = 7; update accounts set balance = 5.5 where id = 8");
+    guest.seen_all();
+    guest.is_true();
+    assert_eq!(guest.incidents().len(), 0);
+    // While it watches, and while it does not.
+    let xid = guest.sql("begin; update accounts set balance = 'NaN' where id = 9; select pg_current_xact_id(); commit");
+    guest.seen_all();
+    guest.is_true();
+    let incidents = guest.incidents();
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    assert_eq!(
+        incidents[0]["rules"],
+        serde_json::json!(["not-a-number", "region"])
+    );
+    assert_eq!(incidents[0]["first_bad"]["xid"].to_string(), xid);
+    assert_eq!(incidents[0]["certainty"], "exact");
+    let other = guest.sql(
+        "begin; update accounts set wei = 1e60 where id = 7; select pg_current_xact_id(); commit",
+    );
+    guest.sql("update accounts set balance = 9 where id = 9; insert into accounts values (40, 1, '-Infinity', 'r1')");
+    guest.seen_all();
+    guest.is_true();
+    let open: Vec<_> = guest
+        .incidents()
+        .into_iter()
+        .filter(|one| one["state"] == "open")
+        .collect();
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert_eq!(open[0]["first_bad"]["xid"].to_string(), other);
+    for rule in ["not-a-number", "region"] {
+        assert_eq!(guest.verdict(rule).0, "held", "{rule}");
+    }
+}
