@@ -134,10 +134,10 @@ impl History {
         self.tables[table].load(cells);
     }
 
-    /// Shows all numbers to the engine as those of any size are shown, which changes no verdict; for tests.
+    /// Shows the numbers of a table to the engine as those of any size are shown, which changes no verdict; for tests.
     #[doc(hidden)]
-    pub fn widen(&mut self) {
-        let columns = self.tables.iter_mut().flat_map(|table| &mut table.columns);
+    pub fn widen(&mut self, table: usize) {
+        let columns = self.tables[table].columns.iter_mut();
         columns.for_each(column::ColumnVersions::widen);
     }
 

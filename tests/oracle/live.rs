@@ -119,7 +119,11 @@ fn run(rng: &mut Rng, whole: &History, all: &[Rule], tuning: Tuning) -> Said {
             break;
         }
         if !said.widened && widens.is_some_and(|commit| at as usize >= commit) {
-            live.widen();
+            for table in 0..whole.tables.len() {
+                if rng.chance(60) {
+                    live.widen(table);
+                }
+            }
             said.widened = true;
         }
         if rng.chance(20) {

@@ -327,8 +327,10 @@ pub(crate) fn history_of(rng: &mut Rng, most: usize) -> (Past, History) {
     }
     // What the columns of numbers are to the engine changes no verdict.
     let rows: usize = past.states[0].iter().map(Vec::len).sum();
-    if rows.is_multiple_of(6) {
-        engine.widen();
+    for table in 0..engine.tables.len() {
+        if (rows + table) % 5 < 1 + rows % 2 {
+            engine.widen(table);
+        }
     }
     (past, engine)
 }

@@ -67,12 +67,11 @@ impl Live {
         }
     }
 
-    /// Shows all numbers to the engine as those of any size are shown, from now on; for tests.
+    /// Shows the numbers of a table to the engine as those of any size are shown, from now on; for tests.
     #[doc(hidden)]
-    pub fn widen(&mut self) {
-        Arc::get_mut(&mut self.judge.history)
-            .expect("nobody else has it")
-            .widen();
+    pub fn widen(&mut self, table: usize) {
+        let history = Arc::get_mut(&mut self.judge.history);
+        history.expect("nobody else has it").widen(table);
     }
 
     /// The types that columns of numbers have.

@@ -111,6 +111,17 @@ fn numbers() -> Vec<Sample> {
             "numeric(50,3)",
             "0.005",
         ),
+        column(
+            "d256_wide",
+            Decimal256Array::from(vec![
+                i256::from_string("123456789012345678901234567890123456789012345"),
+                None,
+            ])
+            .with_precision_and_scale(60, 5)
+            .expect("fits"),
+            "numeric(60,5)",
+            "1234567890123456789012345678901234567890.12345",
+        ),
     ]
 }
 
