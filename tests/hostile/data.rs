@@ -46,7 +46,7 @@ fn malformed_tables_are_located_errors_without_values() {
         ("orders.csv", csv(b"1,SECRET7\n")),
         ("orders.csv", csv(b"1,a,99999999999999.999,x,\n")),
         ("orders.csv", csv(b"1,a,SECRET7,x,\n")),
-        ("orders.csv", csv(b"1,a,NaN,x,\n")),
+        ("orders.csv", csv(b"1,a,Infinity,x,\n")),
         ("orders.csv", csv(b"1,a,1e999999999,x,\n")),
         ("orders.csv", csv(b"1,a,1,x,999999-01-01T00:00:00Z\n")),
         ("orders.csv", csv(b"1,a,1,x,SECRET7\n")),
