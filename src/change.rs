@@ -5,7 +5,9 @@
 
 mod numeric;
 
-pub use numeric::{DECIMAL_DIGITS_MAX, Decimal, Digits, Number, Wide};
+pub use numeric::{
+    DECIMAL_DIGITS_MAX, Decimal, Digits, NUMERIC_AFTER_MAX, NUMERIC_BEFORE_MAX, Number, Wide,
+};
 
 /// The ordinal of a transaction in the timeline; 0 is the state before the first one.
 pub type Commit = u32;

@@ -124,6 +124,12 @@ impl fmt::Display for Decimal {
     }
 }
 
+/// The most digits that a `numeric` has before the point.
+pub const NUMERIC_BEFORE_MAX: i32 = 131_072;
+
+/// The most digits that a `numeric` has after the point.
+pub const NUMERIC_AFTER_MAX: i32 = 16_383;
+
 /// A `numeric` that no [`Decimal`] holds: not a number, infinite, or a number of more than 38 digits.
 ///
 /// It takes no more memory than its digits: `1e131071` has one.
@@ -157,6 +163,24 @@ pub enum Number {
     Decimal(Decimal),
     /// Any other.
     Wide(Wide),
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Number {
+    /// As Postgres has it: infinities at the ends, NaN above them.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |number: &Number| {
+            let mut key = Vec::new();
+            number.put_key(&mut key);
+            key
+        };
+        key(self).cmp(&key(other))
+    }
 }
 
 impl fmt::Display for Number {

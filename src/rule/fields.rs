@@ -304,12 +304,7 @@ fn bound(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Literal>> {
 fn literal_less(a: &Literal, b: &Literal) -> bool {
     match (a, b) {
         (Literal::Number(a), Literal::Number(b)) => {
-            let key = |text: &str| {
-                let mut key = Vec::new();
-                parse_number(text).ok()?.put_key(&mut key);
-                Some(key)
-            };
-            key(a).zip(key(b)).is_some_and(|(a, b)| a < b)
+            matches!((parse_number(a), parse_number(b)), (Ok(a), Ok(b)) if a < b)
         }
         (Literal::Text(a), Literal::Text(b)) => {
             a.len() == b.len() && is_date(a) && is_date(b) && a < b

@@ -471,19 +471,9 @@ impl ColumnVersions {
     /// Numbers of which some are no decimals of one scale: the bytes of each, which are in the order of the numbers.
     fn keys(&self, values: &Numbers, rows: &[u32]) -> ArrayRef {
         let mut builder = LargeBinaryBuilder::new();
-        let mut key = Vec::new();
         for &row in rows {
-            if !self.holds_value(row) {
-                builder.append_null();
-                continue;
-            }
-            key.clear();
-            match values.get(row as usize) {
-                Cell::Wide(value) => value.put_key(&mut key),
-                Cell::Decimal(value) => value.put_key(&mut key),
-                _ => unreachable!("numbers are decimals or wide"),
-            }
-            builder.append_value(&key);
+            let cell = self.holds_value(row).then(|| values.get(row as usize));
+            builder.append_option(cell.and_then(|cell| cell.number_key()));
         }
         Arc::new(builder.finish())
     }

@@ -262,3 +262,28 @@ impl History {
         found.into_iter().map(|(_, change)| change).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::stored::tests::table;
+
+    #[test]
+    fn only_a_primary_key_is_told_by_the_new_row() {
+        for (key, told) in [(&[0][..], Cell::Int(7)), (&[], Cell::Unknown)] {
+            let table = table(&["integer", "integer"], key);
+            let mut writing = Writing::new(&table);
+            let change = Change {
+                table: 0,
+                op: Op::Update,
+                key: None,
+                before: None,
+                after: Some(vec![(0, Cell::Int(7)), (1, Cell::Int(8))]),
+            };
+            writing.push(1, 1, &change);
+            let written = writing.finish();
+            assert_eq!(written.before.cell(&table, 0, 0), told);
+            assert_eq!(written.after.cell(&table, 1, 0), Cell::Int(8));
+        }
+    }
+}

@@ -253,6 +253,58 @@ fn whatever_the_rows_are() {
     }
 }
 
+#[test]
+fn numbers_of_any_size_are_judged_where_they_lie_or_loaded() {
+    let schema = "create table plain (id bigint primary key, n numeric);
+        create table odd (id bigint primary key, n numeric);
+        create table scales (id bigint primary key, n numeric);";
+    let rules = "rules:
+  - {table: plain, range: {column: n, max: 300}}
+  - {table: odd, range: {column: n, max: 300}}
+  - {table: scales, range: {column: n, min: 1}}
+  - {table: scales, unique: [n], impact: n}
+";
+    let directory = tempfile::tempdir().expect("a directory");
+    let put = |name: &str, text: String| {
+        std::fs::write(directory.path().join(name), text).expect("it is written");
+    };
+    let rows = |n: &dyn Fn(u32) -> String| {
+        let rows = (0..400).map(|id| format!("{id},{}\n", n(id)));
+        format!("id,n\n{}", rows.collect::<String>())
+    };
+    put("schema.sql", schema.into());
+    put("plain.csv", rows(&|id| format!("{id}.50")));
+    let odd = |id| match id {
+        350 => "NaN".to_owned(),
+        id => format!("{id}.50"),
+    };
+    put("odd.csv", rows(&odd));
+    let small = format!("0.{}1", "0".repeat(29));
+    let scales = |id| match id < 200 {
+        true => small.clone(),
+        false => format!("{id}{}", "7".repeat(30)),
+    };
+    put("scales.csv", rows(&scales));
+    let (rules, mistakes) = firstbad::rule::file::parse(rules, Path::new("rules.yaml"));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let source = [directory.path().display().to_string()];
+    let history = firstbad::source::open_held(&source)
+        .expect("it opens")
+        .history;
+    let (_, store) = stored(&history, 0, 0);
+    let in_place = store.history_in_place(0).expect("it is whole");
+    assert_eq!(in_place_tables(&in_place), 1);
+    let loaded = store.history_of(0..=0).expect("it is whole");
+    assert_eq!(in_place.state_fingerprint(0), history.state_fingerprint(0));
+    let found = verdicts(in_place, &rules, 0);
+    assert_eq!(found, verdicts(loaded, &rules, 0));
+    assert_eq!(found, verdicts(history, &rules, 0));
+    let counts = ["Some(100)", "Some(100)", "Some(200)", "Some(1)"];
+    for (found, count) in found.iter().zip(counts) {
+        assert!(found.contains(&format!("Violated {count} of")), "{found}");
+    }
+}
+
 /// Writes every table's rows as Parquet beside the schema, one value of each type a column.
 fn write_parquet(history: &History, directory: &Path) {
     std::fs::create_dir_all(directory).expect("a directory");

@@ -19,7 +19,9 @@
 //!
 //! Numbers are big-endian. Behind the bytes of a number may stand any byte up to `FE`.
 
-use super::{DECIMAL_DIGITS_MAX, Decimal, Digits, Number, Wide};
+use super::{
+    DECIMAL_DIGITS_MAX, Decimal, Digits, NUMERIC_AFTER_MAX, NUMERIC_BEFORE_MAX, Number, Wide,
+};
 
 const ZERO: u8 = 0x80;
 const MORE: u8 = 0xFF;
@@ -29,8 +31,6 @@ const MINUS_INFINITY: u8 = 0x01;
 const INFINITY: u8 = 0xFE;
 const NAN: u8 = 0xFF;
 const EXPONENTS: std::ops::RangeInclusive<i32> = -37..=38;
-/// Beyond any that a `numeric` has: 131,072 digits before the point, 16,383 after it.
-const EXPONENT_MAX: i32 = 150_000;
 /// Where digits end, and where flipped ones do.
 const END: u8 = 0;
 const FLIPPED_END: u8 = 0xFE;
@@ -239,7 +239,7 @@ impl Reader<'_> {
     /// An exponent that some `numeric` may have.
     fn exponent(&mut self, flip: i32) -> Option<i32> {
         let exponent = i32::from_be_bytes(self.take()?) ^ flip;
-        (-EXPONENT_MAX..=EXPONENT_MAX)
+        (-NUMERIC_AFTER_MAX..=NUMERIC_BEFORE_MAX)
             .contains(&exponent)
             .then_some(exponent)
     }

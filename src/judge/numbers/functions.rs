@@ -1,6 +1,5 @@
 //! Functions over numbers of any size. Arguments may be of any types of numbers, and texts of them.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -17,7 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::value::{self, Cut, Operation};
-use crate::change::{Cell, Number, Wide};
+use crate::change::{Cell, DECIMAL_DIGITS_MAX, Number, Wide};
 use crate::judge::texts::{BATCH_BYTES_MAX, too_long};
 use crate::schema::DataType as Declared;
 use crate::schema::columnar::cell_from_array;
@@ -140,7 +139,10 @@ impl Call {
             Function::Operation(Operation::Divide | Operation::Modulo)
             | Function::Cut(_)
             | Sign => None,
-            Function::Operation(Operation::Times) => scales().map(|scales| scales.iter().sum()),
+            Function::Operation(Operation::Times) => scales().map(|scales| {
+                let sum = scales.into_iter().fold(0, u8::saturating_add);
+                sum.min(DECIMAL_DIGITS_MAX)
+            }),
             _ => scales().and_then(|scales| scales.into_iter().max()),
         };
         match scale {
@@ -419,20 +421,15 @@ impl Function {
 
     /// Of two, which may be NULL.
     fn either(self, a: Option<Number>, b: Option<Number>) -> Option<Number> {
-        let key = |number: &Number| {
-            let mut key = Vec::new();
-            number.put_key(&mut key);
-            key
-        };
         let (Some(a), Some(b)) = (&a, &b) else {
             return a.or(b);
         };
-        let first = match key(a).cmp(&key(b)) {
-            Ordering::Less => self == Least,
-            Ordering::Equal => true,
-            Ordering::Greater => self == Greatest,
+        let found = match self {
+            Greatest => a.max(b),
+            Least => a.min(b),
+            _ => a,
         };
-        Some(if first { a.clone() } else { b.clone() })
+        Some(found.clone())
     }
 }
 

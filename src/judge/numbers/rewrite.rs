@@ -237,7 +237,11 @@ impl Types<'_> {
     /// Fails where the engine would take bytes for something else.
     fn refuse(&self, expr: &Expr) -> Result<()> {
         match expr {
-            Expr::Like(like) | Expr::SimilarTo(like) if self.is_wide(&like.expr) => refused("LIKE"),
+            Expr::Like(like) | Expr::SimilarTo(like)
+                if self.is_wide(&like.expr) || self.is_wide(&like.pattern) =>
+            {
+                refused("LIKE")
+            }
             Expr::TryCast(found) if self.is_wide(&found.expr) => refused("TRY_CAST"),
             Expr::SetComparison(found) if self.is_wide(&found.expr) => refused("ANY or ALL"),
             _ => Ok(()),

@@ -20,7 +20,7 @@ use crate::state::WIDE;
 #[derive(Debug)]
 pub(in crate::judge) struct Total {
     finite: BigDecimal,
-    /// How many numbers there are, and how many of them are finite, infinite, below zero and infinite, and no numbers.
+    /// How many of them are finite, infinite, below zero and infinite, and no numbers.
     counts: [i64; 4],
     is_average: bool,
 }

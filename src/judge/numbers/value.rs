@@ -4,11 +4,10 @@ use bigdecimal::num_bigint::{BigInt, Sign};
 use bigdecimal::{BigDecimal, RoundingMode, Zero};
 use datafusion::error::{DataFusionError, Result};
 
-use crate::change::{Decimal, Digits, Number, Wide};
+use crate::change::{
+    DECIMAL_DIGITS_MAX, Decimal, Digits, NUMERIC_AFTER_MAX, NUMERIC_BEFORE_MAX, Number, Wide,
+};
 
-/// The most digits before the point, and after it.
-const BEFORE_MAX: i32 = 131_072;
-const AFTER_MAX: i64 = 16_383;
 /// The significant digits that a quotient has at least, and the digits after the point that it has at most.
 const QUOTIENT_DIGITS_MIN: i64 = 16;
 const QUOTIENT_SCALE_MAX: i64 = 1_000;
@@ -59,19 +58,20 @@ pub(super) fn kind(number: &Number) -> Kind {
 /// # Errors
 /// Where it has more digits than a `numeric` has.
 pub(super) fn number(kind: &Kind) -> Result<Number> {
+    let after = i64::from(NUMERIC_AFTER_MAX);
     let value = match kind {
         Kind::NaN => return Ok(Number::Wide(Wide::NaN)),
         Kind::Infinite(false) => return Ok(Number::Wide(Wide::Infinity)),
         Kind::Infinite(true) => return Ok(Number::Wide(Wide::NegativeInfinity)),
-        Kind::Finite(value) if value.fractional_digit_count() > AFTER_MAX => {
-            value.with_scale_round(AFTER_MAX, RoundingMode::HalfUp)
+        Kind::Finite(value) if value.fractional_digit_count() > after => {
+            value.with_scale_round(after, RoundingMode::HalfUp)
         }
         Kind::Finite(value) => value.clone(),
     };
     let (unscaled, scale) = value.as_bigint_and_exponent();
     let (sign, digits) = unscaled.to_radix_be(10);
     let exponent = i32::try_from(digits.len() as i64 - scale).ok();
-    let exponent = exponent.filter(|exponent| *exponent <= BEFORE_MAX || value.is_zero());
+    let exponent = exponent.filter(|exponent| *exponent <= NUMERIC_BEFORE_MAX || value.is_zero());
     let exponent = exponent.ok_or_else(|| failed("a number has more digits than a numeric has"))?;
     Ok(Digits::new(sign == Sign::Minus, &digits, exponent, 0).number())
 }
@@ -102,17 +102,17 @@ impl Operation {
     /// Few digits need no more than 128 bits.
     fn quick(self, a: Decimal, b: Decimal) -> Option<Decimal> {
         let scale = a.scale.max(b.scale);
-        let on_one = || Some((a.rescale(scale)?.unscaled, b.rescale(scale)?.unscaled));
+        let on_one = |value: Decimal| Some(value.rescale(scale)?.unscaled);
         let (unscaled, scale) = match self {
-            Operation::Plus => (on_one()?.0.checked_add(on_one()?.1)?, scale),
-            Operation::Minus => (on_one()?.0.checked_sub(on_one()?.1)?, scale),
+            Operation::Plus => (on_one(a)?.checked_add(on_one(b)?)?, scale),
+            Operation::Minus => (on_one(a)?.checked_sub(on_one(b)?)?, scale),
             Operation::Times => (a.unscaled.checked_mul(b.unscaled)?, a.scale + b.scale),
             Operation::Divide | Operation::Modulo => return None,
         };
         // What does not fit is looked at with all of its digits.
         Decimal { unscaled, scale }
             .rescale(scale)
-            .filter(|_| scale <= 38)
+            .filter(|_| scale <= DECIMAL_DIGITS_MAX)
     }
 
     fn slow(self, a: Kind, b: Kind) -> Result<Kind> {
@@ -213,7 +213,7 @@ pub(super) fn cut(value: &Number, how: Cut, digits: i64) -> Result<Number> {
     };
     match kind(value) {
         Kind::Finite(finite) if finite.fractional_digit_count() > digits => {
-            let digits = digits.max(-i64::from(BEFORE_MAX));
+            let digits = digits.max(-i64::from(NUMERIC_BEFORE_MAX));
             number(&Kind::Finite(finite.with_scale_round(digits, mode)))
         }
         _ => Ok(value.clone()),

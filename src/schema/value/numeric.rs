@@ -1,13 +1,10 @@
 //! `numeric`: exact, rounded to its declared scale as Postgres rounds on input.
 
 use super::{NOT_A_NUMBER, Reason, trim};
-use crate::change::{Decimal, Digits, Number, Wide};
+use crate::change::{Decimal, Digits, NUMERIC_AFTER_MAX, NUMERIC_BEFORE_MAX, Number, Wide};
 
 const TOO_MANY_DIGITS: Reason = "more digits than a numeric has";
 const OVERFLOW: Reason = "more digits before the point than declared";
-/// The most digits before the point, and after it.
-const BEFORE_MAX: i64 = 131_072;
-const AFTER_MAX: i64 = 16_383;
 /// Exponents beyond it are of no numeric, and would only cost memory.
 const EXPONENT_MAX: i64 = 150_000;
 
@@ -132,12 +129,13 @@ impl Read {
         let exponent = count - self.scale;
         let zeros = self.digits.iter().rev().take_while(|&&d| d == 0).count() as i64;
         let is_zero = self.digits.is_empty();
-        if !is_zero && (exponent > BEFORE_MAX || self.scale - zeros > AFTER_MAX) {
+        let (before, after) = (i64::from(NUMERIC_BEFORE_MAX), i64::from(NUMERIC_AFTER_MAX));
+        if !is_zero && (exponent > before || self.scale - zeros > after) {
             return Err(TOO_MANY_DIGITS);
         }
         let exponent = if is_zero { 0 } else { exponent };
         let exponent = i32::try_from(exponent).map_err(|_| TOO_MANY_DIGITS)?;
-        let shown = self.scale.max(pad_to).clamp(0, AFTER_MAX);
+        let shown = self.scale.max(pad_to).clamp(0, after);
         let shown = u32::try_from(shown).map_err(|_| TOO_MANY_DIGITS)?;
         Ok(Digits::new(self.negative, &self.digits, exponent, shown).number())
     }

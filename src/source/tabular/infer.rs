@@ -113,7 +113,7 @@ fn types_of_number(text: &str) -> u16 {
     let numeric = DataType::Numeric {
         precision_scale: None,
     };
-    // Wider ones are not taken for numerics: who writes them without a schema means doubles.
+    // Wider ones are no sign of a numeric: digits in a row may as well be a code, and JSON writes doubles so.
     if matches!(parse_text(&numeric, text), Ok(Cell::Decimal(_))) {
         types |= NUMERIC;
     }

@@ -277,6 +277,40 @@ fn a_prepared_transaction_counts_when_it_is_committed() {
 }
 
 #[test]
+fn a_key_stays_the_same_when_its_column_gets_more_digits() {
+    let sql = "create table prices (id bigint primary key, amount numeric);
+        insert into prices values (1, 1.5), (2, 1.5), (3, 7);";
+    let guest = Guest::new(
+        sql,
+        "rules:\n  - {id: once, table: prices, unique: [amount]}\n",
+    );
+    guest.seen();
+    // By its scale, and by a number of another kind; in one run and from run to run.
+    let mut running = guest.start(&[]);
+    running.says("watching from");
+    guest.sql("insert into prices values (4, 2.125)");
+    guest.sql("insert into prices values (5, 'NaN')");
+    running.stop();
+    guest.seen_all();
+    let incidents = guest.incidents();
+    assert_eq!(
+        (incidents.len(), &incidents[0]["state"]),
+        (1, &"open".into()),
+        "{incidents:?}"
+    );
+    assert_eq!(incidents[0]["bad"], 1, "{incidents:?}");
+    guest.sql("delete from prices where id = 2");
+    guest.seen_all();
+    let incidents = guest.incidents();
+    assert_eq!(
+        (incidents.len(), &incidents[0]["state"]),
+        (1, &"closed".into()),
+        "{incidents:?}"
+    );
+    guest.is_true();
+}
+
+#[test]
 fn numbers_of_any_size_are_judged_on_and_recorded() {
     let sql = "
         create table accounts (id bigint primary key, balance numeric(12,2), wei numeric, region text);

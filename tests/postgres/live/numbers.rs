@@ -31,28 +31,28 @@ const NUMBERS: &[&str] = &[
     "null",
 ];
 
-/// Questions whose answers are lists of texts, or of keys; the server is asked with `trim_scale`, which says nothing of zeros at the end.
+/// Questions that both are asked. Zeros at the end of a number are passed over.
 const ASKED: &[&str] = &[
-    "select id, N(a + b) as x from pairs",
-    "select id, N(a - b) as x from pairs",
-    "select id, N(a * b) as x from pairs",
-    "select id, N(a / nullif(b, 0)) as x from pairs",
-    "select id, N(a % nullif(b, 0)) as x from pairs",
-    "select id, N(-a) as x from pairs",
-    "select id, N(abs(a)) as x from pairs",
-    "select id, N(round(a)) as x from pairs",
-    "select id, N(round(a, 2)) as x from pairs",
-    "select id, N(trunc(a, 1)) as x from pairs",
-    "select id, N(ceil(a)) as x from pairs",
-    "select id, N(floor(a)) as x from pairs",
-    "select id, N(coalesce(a, b, 0)) as x from pairs",
-    "select id, N(nullif(a, b)) as x from pairs",
-    "select id, N(greatest(a, b, 2)) as x from pairs",
-    "select id, N(least(a, b, 2)) as x from pairs",
-    "select id, N(case when a > b then a else 0 end) as x from pairs",
-    "select id, N(a + qty) as x from pairs",
-    "select id, N(qty - a) as x from pairs",
-    "select id, N(a * price) as x from pairs",
+    "select id, (a + b) as x from pairs",
+    "select id, (a - b) as x from pairs",
+    "select id, (a * b) as x from pairs",
+    "select id, (a / nullif(b, 0)) as x from pairs",
+    "select id, (a % nullif(b, 0)) as x from pairs",
+    "select id, (-a) as x from pairs",
+    "select id, (abs(a)) as x from pairs",
+    "select id, (round(a)) as x from pairs",
+    "select id, (round(a, 2)) as x from pairs",
+    "select id, (trunc(a, 1)) as x from pairs",
+    "select id, (ceil(a)) as x from pairs",
+    "select id, (floor(a)) as x from pairs",
+    "select id, (coalesce(a, b, 0)) as x from pairs",
+    "select id, (nullif(a, b)) as x from pairs",
+    "select id, (greatest(a, b, 2)) as x from pairs",
+    "select id, (least(a, b, 2)) as x from pairs",
+    "select id, (case when a > b then a else 0 end) as x from pairs",
+    "select id, (a + qty) as x from pairs",
+    "select id, (qty - a) as x from pairs",
+    "select id, (a * price) as x from pairs",
     "select id from pairs where a = b",
     "select id from pairs where a <> b",
     "select id from pairs where a < b",
@@ -75,23 +75,23 @@ const ASKED: &[&str] = &[
     "select id from pairs p where exists (select 1 from pairs q where q.a = p.b and q.id <> p.id)",
     "select p.id as id, q.id as x from pairs p join pairs q on p.a = q.b where p.id < 60",
     "select p.id as id, q.id as x from pairs p join pairs q on p.a = q.qty where p.id < 60",
-    "select qty as id, N(sum(a)) as x from pairs where a < 'Infinity' group by qty",
-    "select qty as id, N(sum(a)) as x from pairs group by qty",
-    "select qty as id, N(round(avg(a), 25)) as x from pairs where a not in ('NaN', 'Infinity', '-Infinity') group by qty",
-    "select qty as id, N(min(a)) as x from pairs group by qty",
-    "select qty as id, N(max(b)) as x from pairs group by qty",
+    "select qty as id, (sum(a)) as x from pairs where a < 'Infinity' group by qty",
+    "select qty as id, (sum(a)) as x from pairs group by qty",
+    "select qty as id, (round(avg(a), 25)) as x from pairs where a not in ('NaN', 'Infinity', '-Infinity') group by qty",
+    "select qty as id, (min(a)) as x from pairs group by qty",
+    "select qty as id, (max(b)) as x from pairs group by qty",
     "select qty as id, count(a) as x from pairs group by qty",
     "select qty as id, count(distinct a) as x from pairs group by qty",
-    "select count(*) as id, N(a) as x from pairs group by a",
-    "select qty as id, N(sum(price)) as x from pairs group by qty having sum(a) > 0 or sum(a) = 'NaN'",
-    "select id, N(sum(a) over (partition by qty order by id rows between 2 preceding and current row)) as x from pairs",
-    "select id, N(lag(a, 1, 0) over (order by id)) as x from pairs",
+    "select count(*) as id, (a) as x from pairs group by a",
+    "select qty as id, (sum(price)) as x from pairs group by qty having sum(a) > 0 or sum(a) = 'NaN'",
+    "select id, (sum(a) over (partition by qty order by id rows between 2 preceding and current row)) as x from pairs",
+    "select id, (lag(a, 1, 0) over (order by id)) as x from pairs",
     "select id, row_number() over (order by a, id) as x from pairs",
     "select id, count(*) over (order by a) as x from pairs",
     "select id, rank() over (partition by qty order by b desc nulls last) as x from pairs",
-    "select id, N(a) as x from pairs union select id, N(qty) from pairs",
-    "select id, N(x) as x from (select id, a as x from pairs union all select id, price from pairs) as both_of",
-    "select id, N(cast(a as numeric(40, 3))) as x from pairs where abs(a) < 1e30",
+    "select id, (a) as x from pairs union select id, (qty) from pairs",
+    "select id, (x) as x from (select id, a as x from pairs union all select id, price from pairs) as both_of",
+    "select id, (cast(a as numeric(40, 3))) as x from pairs where abs(a) < 1e30",
     "select id, cast(a as bigint) as x from pairs where abs(a) < 1e9",
     "select id from pairs where a > cast(1.5 as double precision)",
 ];
@@ -140,23 +140,20 @@ fn numbers_of_any_size_are_what_they_are_to_the_server() {
     let url = cluster.url("numbers");
     let mut wrong = Vec::new();
     for asked in ASKED {
-        let theirs = cluster.sql(
-            "numbers",
-            &format!("copy ({}) to stdout (format csv)", asked.replace("N(", "(")),
-        );
+        let theirs = cluster.sql("numbers", &format!("copy ({asked}) to stdout (format csv)"));
         let theirs = theirs.lines().map(|line| match line.split_once(',') {
             Some((id, x)) => format!("{id},{}", trimmed(x)),
             None => line.to_owned(),
         });
         let theirs = sorted(theirs);
-        let ours = place.run(&["sql", "--format", "csv", &url, &asked.replace("N(", "(")]);
+        let ours = place.run(&["sql", "--format", "csv", &url, asked]);
         let lines = ours.out.lines().skip(1);
         let lines = lines.map(|line| match line.split_once(',') {
             Some((id, x)) => format!("{id},{}", trimmed(x)),
             None => line.to_owned(),
         });
         let lines = sorted(lines);
-        if lines != theirs {
+        if ours.code != 0 || lines != theirs {
             let first = lines.iter().zip(&theirs).find(|(a, b)| a != b);
             let counts = (lines.len(), theirs.len());
             wrong.push(format!("{asked}: {first:?} {counts:?} {}", ours.err));
