@@ -214,20 +214,34 @@ async fn write(url: String, writer: u64, seed: u64, turns: Arc<Turns>) -> Vec<u6
         match session.client().batch_execute(&sql).await {
             Ok(()) if rolled_back => {}
             Ok(()) => done.push(n),
+            // The server went away, or ended this one of two writers that waited for each other.
             Err(_) => {
-                // The server went away: whether it was committed, the ledger says.
                 session = connect(&url).await;
-                let asked = "select count(*) from ledger where writer = $1::int8 and n = $2::int8";
-                let there = session
-                    .client()
-                    .query_one(asked, &[&(writer as i64), &(n as i64)])
-                    .await;
-                if there.expect("the server is back").get::<_, i64>(0) == 1 {
-                    done.push(n);
+                while let Err(error) = ask(&session, writer, n, &mut done).await {
+                    assert!(error.as_db_error().is_none(), "{error}");
+                    session = connect(&url).await;
                 }
             }
         }
     }
+}
+
+/// Asks the ledger whether a transaction was committed. The server may go away before it answers.
+async fn ask(
+    session: &Session,
+    writer: u64,
+    n: u64,
+    done: &mut Vec<u64>,
+) -> Result<(), tokio_postgres::Error> {
+    let asked = "select count(*) from ledger where writer = $1::int8 and n = $2::int8";
+    let row = session
+        .client()
+        .query_one(asked, &[&(writer as i64), &(n as i64)])
+        .await?;
+    if row.get::<_, i64>(0) == 1 {
+        done.push(n);
+    }
+    Ok(())
 }
 
 /// A client, as soon as the server lets it in.
