@@ -193,15 +193,18 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
         .trim()
         .to_owned();
     let changes = sizes.transactions as f64 * 4.0;
-    let mut rates: [Vec<f64>; 3] = Default::default();
-    let mut cpu: [Vec<f64>; 3] = Default::default();
+    let mut rates: [Vec<f64>; 4] = Default::default();
+    let mut cpu: [Vec<f64>; 4] = Default::default();
+    let ways = ["pg_recvlogical", "stream", "bulk", "COPY alone"];
     for round in 0..sizes.rounds {
-        for (which, name) in ["pg_recvlogical", "stream", "bulk"].into_iter().enumerate() {
+        for (which, name) in ways.into_iter().enumerate() {
             let slot = format!("copy_{round}_{which}");
             copy_slot(&cluster, &slot);
             let before = server_cpu(&cluster)?;
             let seconds = if which == 0 {
                 receive(&cluster, sizes.tcp, &slot, &end)?
+            } else if which == 3 {
+                copy_out(&cluster, &slot)
             } else {
                 let copy = format!("store{round}{which}");
                 timed(
@@ -241,8 +244,8 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
             );
         }
     }
-    let [raw, stream, bulk] = rates.map(median);
-    let [raw_cpu, stream_cpu, bulk_cpu] = cpu.map(median);
+    let [raw, stream, bulk, copy] = rates.map(median);
+    let [raw_cpu, stream_cpu, bulk_cpu, _] = cpu.map(median);
     println!(
         "drain, medians of {} rounds: pg_recvlogical {raw:.0} changes/s",
         sizes.rounds
@@ -257,7 +260,25 @@ fn drain(sizes: &Sizes) -> Result<(), Failure> {
         bulk / raw,
         bulk_cpu / raw_cpu
     );
+    println!(
+        "  COPY of all of it at once to /dev/null, of which bulk cannot be faster: {copy:.0}/s, ratio {:.2}",
+        copy / raw
+    );
     Ok(())
+}
+
+/// What the server alone takes to give a backlog in bulk, to a client that throws it away; in seconds.
+fn copy_out(cluster: &Cluster, slot: &str) -> f64 {
+    let sql = format!(
+        "copy (select data from pg_logical_slot_peek_binary_changes('{slot}', null, null, 'proto_version', '1', 'publication_names', 'firstbad', \
+         'messages', 'true')) to stdout (format binary)"
+    );
+    let begun = Instant::now();
+    cluster.client(
+        "psql",
+        &["-X", "-q", "-c", &sql, "-o", "/dev/null", "postgres"],
+    );
+    begun.elapsed().as_secs_f64()
 }
 
 /// Where all of them reach the server: its socket, or by TCP.

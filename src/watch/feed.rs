@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use futures::FutureExt as _;
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::recorder::Said;
 use crate::change::Cell;
@@ -29,6 +30,10 @@ const EACH_CHANGE_BYTES: usize = 128;
 const EACH_CELL_BYTES: usize = size_of::<(usize, Cell)>();
 /// So many transactions are handed over together at most.
 const TOGETHER: usize = 512;
+/// A transaction is late that was committed so long before the server sent it, both by its clock, in microseconds.
+const LATE_US: i64 = 500_000;
+/// While transactions are late, their messages are waited for so long and then read together. Less than it takes to fill a socket's buffer.
+const NAP: Duration = Duration::from_micros(300);
 /// A backlog of fewer bytes is not worth reading in bulk.
 const BULK_FROM_BYTES: u64 = 64 << 20;
 /// While a backlog is read, the server may forget so many bytes of log at a time: for that it reads them once more.
@@ -36,8 +41,8 @@ const LET_GO_BYTES: u64 = 1 << 30;
 
 /// What the watcher is told.
 pub(super) enum Input {
-    /// Transactions in commit order, and the room they take.
-    Transactions(Vec<Assembled>, Room),
+    /// Transactions in commit order, the room they take, and whether they are late: more of them are waiting than can be judged at once.
+    Transactions(Vec<Assembled>, Room, bool),
     /// Nothing is between the last transaction and this position; the server's clock there, in microseconds since the epoch.
     Idle(Lsn, i64),
     /// A logical message of ours outside of transactions.
@@ -131,6 +136,51 @@ impl Durable {
             }
             moved.await;
         }
+    }
+}
+
+/// A feed at work, on a thread of its own: what it waits for is to hold up nobody else, and it holds up nobody with its naps.
+pub(super) struct Feeding {
+    thread: std::thread::JoinHandle<()>,
+    abort: oneshot::Sender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+impl Feeding {
+    /// Starts to feed.
+    ///
+    /// # Errors
+    /// No thread, or no runtime for it, can be had.
+    pub(super) fn start(feed: Feed) -> std::io::Result<Feeding> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (abort, aborted) = oneshot::channel::<()>();
+        let (is_done, done) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("feed".into());
+        let thread = thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = feed.run() => {}
+                    _ = aborted => {}
+                }
+            });
+            // A name that is being looked up is not waited for.
+            runtime.shutdown_background();
+            let _ = is_done.send(());
+        })?;
+        Ok(Feeding {
+            thread,
+            abort,
+            done,
+        })
+    }
+
+    /// Waits so long at most until it has ended, then has it end.
+    pub(super) async fn end(mut self, within: Duration) {
+        let _ = tokio::time::timeout(within, &mut self.done).await;
+        drop(self.abort);
+        let _ = self.thread.join();
     }
 }
 
@@ -246,7 +296,7 @@ impl Feed {
             let mut waiting = Waiting::default();
             let mut batch = ahead.next_batch().await?;
             while let Some(data) = batch.next().await? {
-                waiting.take(assembler.feed(&data)?, &mut last);
+                waiting.take(assembler.feed(&data)?, i64::MAX, &mut last);
                 if waiting.is_full() {
                     self.hand_over(&mut waiting, room).await;
                 }
@@ -290,9 +340,9 @@ impl Feed {
         if waiting.list.is_empty() {
             return;
         }
-        let (list, bytes) = waiting.give();
+        let (list, bytes, late) = waiting.give();
         let permit = room_for(room, bytes).await;
-        self.tell(Input::Transactions(list, Room(permit)));
+        self.tell(Input::Transactions(list, Room(permit), late));
     }
 
     /// Follows the stream until it ends.
@@ -311,7 +361,11 @@ impl Feed {
                 stream.stop(durable.lsn()).await?;
                 return Ok(());
             }
-            let event = match stream.try_next()? {
+            let mut ready = stream.try_next()?;
+            if ready.is_none() && waiting.late {
+                ready = nap(&mut stream)?;
+            }
+            let event = match ready {
                 Some(event) => event,
                 None => {
                     if !waiting.list.is_empty() {
@@ -334,14 +388,14 @@ impl Feed {
                 }
             };
             match event {
-                Event::Data { bytes, .. } => {
+                Event::Data { bytes, time, .. } => {
                     match assembler.feed(&bytes)? {
                         Some(Fed::Mark(_)) => {
                             self.hand_over_streaming(&mut waiting, room, &mut stream)
                                 .await?;
                             self.tell(Input::Mark);
                         }
-                        fed => waiting.take(fed, &mut last),
+                        fed => waiting.take(fed, time, &mut last),
                     }
                     if waiting.is_full() {
                         self.hand_over_streaming(&mut waiting, room, &mut stream)
@@ -386,6 +440,13 @@ impl Feed {
     }
 }
 
+/// What has come after a nap, where many messages are on their way. The server sends each by itself, and wakes whoever waits for it: to be
+/// read together spares both sides most of that.
+fn nap(stream: &mut Stream) -> Result<Option<Event>, PostgresError> {
+    std::thread::sleep(NAP);
+    stream.next().now_or_never().transpose()
+}
+
 async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> tokio::sync::OwnedSemaphorePermit {
     let wanted = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
     let permit = Arc::clone(room).acquire_many_owned(wanted).await;
@@ -414,12 +475,17 @@ fn size(item: &Item) -> usize {
 struct Waiting {
     list: Vec<Assembled>,
     bytes: usize,
+    /// Whether the last one was late.
+    late: bool,
 }
 
 impl Waiting {
-    fn take(&mut self, fed: Option<Fed>, last: &mut Option<Lsn>) {
+    /// Takes what came, and when the server sent it, in microseconds since the epoch.
+    fn take(&mut self, fed: Option<Fed>, sent: i64, last: &mut Option<Lsn>) {
         if let Some(Fed::Transaction(assembled)) = fed {
             *last = Some(assembled.end_lsn);
+            let committed = assembled.meta.time.unwrap_or(i64::MAX);
+            self.late = sent.saturating_sub(committed) > LATE_US;
             self.bytes += EACH_BYTES
                 + match &assembled.body {
                     Body::Held(items) => items.iter().map(size).sum(),
@@ -433,10 +499,8 @@ impl Waiting {
         self.list.len() >= TOGETHER || self.bytes >= 4 << 20
     }
 
-    fn give(&mut self) -> (Vec<Assembled>, usize) {
-        (
-            std::mem::take(&mut self.list),
-            std::mem::take(&mut self.bytes),
-        )
+    fn give(&mut self) -> (Vec<Assembled>, usize, bool) {
+        let (list, bytes) = (&mut self.list, &mut self.bytes);
+        (std::mem::take(list), std::mem::take(bytes), self.late)
     }
 }

@@ -39,7 +39,7 @@ use crate::postgres::assemble::AssembleError;
 use crate::postgres::{Lsn, PostgresError, Progress, Target};
 use crate::rule::Rule;
 use crate::store::{Retention, Sealing, StoreError};
-use feed::{Durable, Feed, Input};
+use feed::{Durable, Feed, Feeding, Input};
 use guest::Guest;
 use judging::Judging;
 use metrics::{Health, Metrics};
@@ -323,7 +323,7 @@ fn once(
         durable: Arc::clone(&durable),
         to,
     };
-    let mut feed = runtime.spawn(feed.run());
+    let feed = Feeding::start(feed).map_err(WatchError::Engine)?;
     let guest = runtime.spawn(guest.run());
     let ended = watch.run(tell);
     let finished = watch.finish(tell);
@@ -331,8 +331,7 @@ fn once(
     // Whoever waits to hand something over finds nobody there.
     drop(watch);
     let ending = async {
-        let _ = tokio::time::timeout(Duration::from_secs(6), &mut feed).await;
-        feed.abort();
+        feed.end(Duration::from_secs(6)).await;
         guest.abort();
     };
     runtime.block_on(ending);

@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(500);
 const TOGETHER: u64 = 20_000;
 /// The same while the watcher is far behind: judged seldom, and exactly all the same.
 const TOGETHER_BEHIND: u64 = 200_000;
+/// Late transactions are gathered for so long and judged together: a batch has costs of its own, and those who are late are to catch up.
+const GATHERING: Duration = Duration::from_millis(100);
 
 /// Gates are told so often that time has passed, where nothing else has happened.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
@@ -113,8 +115,16 @@ impl Watch<'_> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Stopped),
             };
             let mut applied = 0;
+            let mut gathering = None;
             let mut next = first;
             while let Some(input) = next.take() {
+                match &input {
+                    Input::Transactions(.., true) => {
+                        gathering.get_or_insert_with(|| Instant::now() + GATHERING);
+                    }
+                    Input::Recorder(_) | Input::Slot(_) => {}
+                    _ => gathering = None,
+                }
                 if let Some(ended) = self.take(input, &mut applied, tell)? {
                     return Ok(ended);
                 }
@@ -126,7 +136,13 @@ impl Watch<'_> {
                 if applied >= most {
                     break;
                 }
-                next = self.inputs.try_recv().ok();
+                next = match gathering {
+                    Some(until) => {
+                        let left = until.saturating_duration_since(Instant::now());
+                        self.inputs.recv_timeout(left).ok()
+                    }
+                    None => self.inputs.try_recv().ok(),
+                };
             }
             if applied > 0 || ticked.elapsed() >= TICK {
                 ticked = Instant::now();
@@ -227,7 +243,7 @@ impl Watch<'_> {
         tell: &mut dyn FnMut(Told<'_>) -> bool,
     ) -> Result<Option<Ended>, WatchError> {
         match input {
-            Input::Transactions(list, room) => {
+            Input::Transactions(list, room, _) => {
                 self.heard = Instant::now();
                 let room = Arc::new(room);
                 for assembled in list {

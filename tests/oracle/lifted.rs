@@ -108,16 +108,22 @@ impl Case {
             hot_share: 0,
             ..small.clone()
         };
+        let by_the_engine = |tuning: &Tuning| Tuning {
+            few_rows: 0,
+            ..tuning.clone()
+        };
+        let streamed = by_the_engine(&Tuning::default());
+        let tables_streamed = by_the_engine(&tables);
         vec![
             ("the life of the keys", vec![head], Tuning::default()),
-            (
-                "batches of one commit",
-                (0..=head).collect(),
-                Tuning::default(),
-            ),
+            ("batches of one commit", (0..=head).collect(), streamed),
             ("random batches, small chunks", self.batches(rng), small),
-            ("aggregates as tables", self.batches(rng), tables.clone()),
-            ("aggregates as tables, one batch", vec![head], tables),
+            ("aggregates as tables", self.batches(rng), tables),
+            (
+                "aggregates as tables, one batch",
+                vec![head],
+                tables_streamed,
+            ),
         ]
     }
 

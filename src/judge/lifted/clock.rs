@@ -9,9 +9,9 @@ use datafusion::arrow::datatypes::{DataType as ArrowType, Int64Type};
 use datafusion::logical_expr::LogicalPlan;
 
 use super::asleep::{Asleep, HORIZONS};
+use super::cached::Each;
 use super::flips::{Question, Search, Stretch, Times, Verdict, every_time};
 use super::pairs::{self, Pair, Scans};
-use super::pipe::Each;
 use super::plan::Lifted;
 use super::source::Source;
 use super::standing::Fed;

@@ -9,13 +9,14 @@
 //! rows behind them in indexes, and reads the rows from the history itself.
 
 mod asleep;
+mod cached;
 mod clock;
 #[cfg(test)]
 mod clock_tests;
+mod direct;
 mod flips;
 mod keys;
 mod pairs;
-mod pipe;
 mod plan;
 mod slot;
 mod source;
@@ -43,6 +44,8 @@ pub struct Tuning {
     /// How many times there were as many versions before rows beside those are too many as well. Then aggregates over groups are kept as
     /// tables: making them costs no more than was spent without them.
     pub hot_share: usize,
+    /// Over how many rows at most, in all scans, joins and groups are evaluated at once, without the engine's streams.
+    pub few_rows: usize,
     /// What is done wrong on purpose.
     #[doc(hidden)]
     pub mistake: Option<Mistake>,
@@ -55,6 +58,7 @@ impl Default for Tuning {
             hot_rows: 1 << 18,
             hot_factor: 16,
             hot_share: 1,
+            few_rows: 1 << 12,
             mistake: None,
         }
     }
@@ -131,7 +135,8 @@ pub(super) async fn reached(
     engine: &Engine,
     compiled: &Compiled,
 ) -> Result<(Reached, Option<String>), String> {
-    let (lifted, _) = Lifted::plan(engine, compiled, Summaries::OfWholeTables, None).await?;
+    let keep = Summaries::OfWholeTables;
+    let (lifted, _) = Lifted::plan(engine, compiled, keep, &Tuning::default()).await?;
     let when = lifted.ticking.as_ref().and_then(|ticking| ticking.words());
     Ok((lifted.reached, when))
 }

@@ -6,13 +6,13 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Join, LogicalPlan, TableScan};
 
+use super::cached::Cached;
 use super::clock::Ticking;
 use super::keys::can_be_key;
-use super::pipe::Cached;
 use super::slot::{Slot, SlotTable};
 use super::source::Source;
 use super::summary::Kept;
-use super::{Mistake, Reached, Summaries};
+use super::{Mistake, Reached, Summaries, Tuning};
 use crate::judge::engine::Engine;
 use crate::plan::Compiled;
 use crate::plan::clock::answer;
@@ -50,7 +50,7 @@ impl Lifted {
         engine: &Engine,
         compiled: &Compiled,
         keep: Summaries,
-        mistake: Option<Mistake>,
+        tuning: &Tuning,
     ) -> Result<(Self, Vec<Source>), String> {
         let (plan, asks_now) = engine.optimized(&compiled.sql).await.map_err(words)?;
         let (plan, summaries, how) = road(plan, compiled, keep)?;
@@ -61,7 +61,7 @@ impl Lifted {
             let columns = columns_of(scan);
             slots.push(Slot::new(&scan.source.schema(), &columns));
             sources.push(match summary {
-                Some(summary) => Source::of_summary(kept(engine, summary).await?, columns),
+                Some(summary) => Source::of_summary(kept(engine, summary, tuning).await?, columns),
                 None => source(engine, scan)?,
             });
         }
@@ -75,7 +75,7 @@ impl Lifted {
             provider_as_source(Arc::new(SlotTable(Arc::clone(slot))))
         });
         let mut lifted = lifted.map_err(words)?;
-        if mistake == Some(Mistake::NoCommitPair) {
+        if tuning.mistake == Some(Mistake::NoCommitPair) {
             lifted = without_commit_pairs(lifted).map_err(words)?;
         }
         let ticking = asks_now.then(|| Ticking::new(&plan, compiled));
@@ -84,7 +84,7 @@ impl Lifted {
         }
         let physical = engine.physical(&lifted).await;
         let lifted = Lifted {
-            physical: Cached::new(physical.map_err(words)?, &slots),
+            physical: Cached::new(physical.map_err(words)?, &slots, tuning),
             slots,
             how,
             reached,
@@ -192,7 +192,7 @@ fn source(engine: &Engine, scan: &TableScan) -> Result<Source, String> {
 }
 
 /// The table that stands for an aggregate.
-async fn kept(engine: &Engine, summary: &Summary) -> Result<Kept, String> {
+async fn kept(engine: &Engine, summary: &Summary, tuning: &Tuning) -> Result<Kept, String> {
     let inner = locality::scans(&summary.delta);
     let [inner] = inner.as_slice() else {
         return Err("an aggregate over several tables".into());
@@ -204,7 +204,11 @@ async fn kept(engine: &Engine, summary: &Summary) -> Result<Kept, String> {
             provider_as_source(Arc::new(SlotTable(Arc::clone(&slot))))
         });
         let delta = engine.physical(&lifted.map_err(words)?).await;
-        deltas.push(Cached::new(delta.map_err(words)?, &[]));
+        deltas.push(Cached::new(
+            delta.map_err(words)?,
+            std::slice::from_ref(&slot),
+            tuning,
+        ));
     }
     Ok(Kept::new(
         summary.clone(),

@@ -50,6 +50,18 @@ impl Slot {
         &self.read
     }
 
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        let rows = self.rows.lock().expect("no holder panics");
+        rows.as_ref().map_or(0, RecordBatch::num_rows)
+    }
+
+    /// The rows in one batch.
+    pub(super) fn whole(&self) -> RecordBatch {
+        let rows = self.rows.lock().expect("no holder panics").clone();
+        rows.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&self.read)))
+    }
+
     /// The rows, in batches.
     pub(super) fn slices(&self) -> Vec<RecordBatch> {
         let rows = self.rows.lock().expect("no holder panics");

@@ -112,6 +112,13 @@ impl Source {
         }
     }
 
+    /// Every version was judged for the last time. Those of a table stay where they are.
+    pub(super) fn forget(&mut self) {
+        if let Origin::Grown(_, grown) = &mut self.origin {
+            grown.forget();
+        }
+    }
+
     /// All columns that the scan reads, of some versions.
     pub(super) fn rows(
         &self,
@@ -189,11 +196,13 @@ fn grown_rows(
 /// Row versions that are not part of the history itself, in batches of falling size.
 #[derive(Default)]
 pub(super) struct Grown {
+    /// The number of the first version that is still here.
+    first: u32,
     batches: Vec<RecordBatch>,
     /// The number of each batch's first version.
     starts: Vec<u32>,
     born: Vec<Commit>,
-    pub(super) died: Vec<Commit>,
+    died: Vec<Commit>,
 }
 
 impl Grown {
@@ -203,11 +212,10 @@ impl Grown {
         batch: RecordBatch,
         born: &[Commit],
     ) -> Result<Vec<u32>, JudgeError> {
-        let number = |at: usize| u32::try_from(at).expect("fewer than 2^32 row versions");
-        let (start, end) = (
-            number(self.born.len()),
-            number(self.born.len() + born.len()),
-        );
+        let added = u32::try_from(born.len()).ok();
+        let start = self.next();
+        let end = added.and_then(|added| start.checked_add(added));
+        let end = end.expect("fewer than 2^32 row versions");
         if born.is_empty() && !self.batches.is_empty() {
             return Ok(Vec::new());
         }
@@ -227,19 +235,38 @@ impl Grown {
         Ok((start..end).collect())
     }
 
-    /// How many versions there are.
-    pub(super) fn len(&self) -> usize {
-        self.born.len()
+    /// The number of the next version.
+    pub(super) fn next(&self) -> u32 {
+        self.first + u32::try_from(self.born.len()).expect("checked when they were added")
+    }
+
+    fn at(&self, version: u32) -> usize {
+        (version - self.first) as usize
     }
 
     /// From which position to before which one a version is visible.
     pub(super) fn lifetime(&self, version: u32) -> (Commit, Commit) {
-        (self.born[version as usize], self.died[version as usize])
+        let at = self.at(version);
+        (self.born[at], self.died[at])
+    }
+
+    /// Ends a version at a commit.
+    pub(super) fn end(&mut self, version: u32, commit: Commit) {
+        let at = self.at(version);
+        self.died[at] = commit;
+    }
+
+    /// Drops all versions: nobody asks for them again.
+    fn forget(&mut self) {
+        *self = Grown {
+            first: self.next(),
+            ..Grown::default()
+        };
     }
 
     fn gather(&self, columns: &[usize], versions: &[u32]) -> Result<Vec<ArrayRef>, JudgeError> {
         if let [batch] = self.batches.as_slice() {
-            let at = UInt32Array::from(versions.to_vec());
+            let at = UInt32Array::from_iter_values(versions.iter().map(|v| v - self.first));
             let columns = columns.iter().map(|&c| take(batch.column(c), &at, None));
             return columns
                 .collect::<Result<_, _>>()

@@ -59,7 +59,7 @@ impl Standing {
         keep: Summaries,
         tuning: &Tuning,
     ) -> Result<Self, String> {
-        let (lifted, mut sources) = Lifted::plan(engine, compiled, keep, tuning.mistake).await?;
+        let (lifted, mut sources) = Lifted::plan(engine, compiled, keep, tuning).await?;
         let fed = match &lifted.how {
             How::Rows => Fed::Rows(sources.pop().expect("row by row means one table")),
             How::Keys(locality) => {
@@ -164,6 +164,7 @@ impl Standing {
                 })
                 .await?;
         }
+        source.forget();
         Ok(Stood::Judged)
     }
 

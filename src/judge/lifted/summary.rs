@@ -11,8 +11,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{concat_batches, take};
 use datafusion::arrow::datatypes::{DataType as ArrowType, Decimal128Type, Int64Type};
 
+use super::cached::Cached;
 use super::keys::Dictionary;
-use super::pipe::Cached;
 use super::slot::Slot;
 use super::source::{Grown, Source, Turn};
 use crate::change::Commit;
@@ -55,7 +55,7 @@ struct Group {
     ordered: Vec<BTreeMap<KeyBytes, i64>>,
     rows: i128,
     /// The version that is open, and its figures.
-    open: Option<(usize, Vec<Shown>)>,
+    open: Option<(u32, Vec<Shown>)>,
 }
 
 /// A figure as a row of the summary shows it.
@@ -148,7 +148,7 @@ impl Kept {
             }
         }
         deltas.sort_unstable();
-        let mut out = Versions::new(self.figures.len());
+        let mut out = Versions::new(self.figures.next());
         if self.summary.groups == 0 && begins {
             // A table without rows still has a count.
             let number = self.numbers.number(&[], 1)?[0];
@@ -328,12 +328,10 @@ impl Kept {
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
             .map_err(JudgeError::engine)?;
         let born = self.figures.add(batch, &out.born)?;
-        let mut died = Vec::new();
-        for (commit, version) in out.died {
-            self.figures.died[version] = commit;
-            died.push((commit, u32::try_from(version).expect("fewer than 2^32")));
+        for &(commit, version) in &out.died {
+            self.figures.end(version, commit);
         }
-        Ok(Turn::new(born, died))
+        Ok(Turn::new(born, out.died))
     }
 }
 
@@ -384,16 +382,16 @@ fn too_large() -> JudgeError {
 /// New versions of a summary's rows.
 struct Versions {
     /// The number of the next one.
-    next: usize,
+    next: u32,
     born: Vec<Commit>,
-    died: Vec<(Commit, usize)>,
+    died: Vec<(Commit, u32)>,
     /// A row of the deltas that has the version's group: the query and the row.
     rows: Vec<Option<(usize, usize)>>,
     figures: Vec<Vec<Shown>>,
 }
 
 impl Versions {
-    fn new(next: usize) -> Self {
+    fn new(next: u32) -> Self {
         Versions {
             next,
             born: Vec::new(),
