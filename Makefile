@@ -25,8 +25,9 @@ lint: deny
 deny: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
+# Not optimised: it is built more often than it is run.
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install --locked --root $(TOOLS) --version $(DENY_VERSION) --no-default-features cargo-deny
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --debug --root $(TOOLS) --version $(DENY_VERSION) --no-default-features cargo-deny
 
 # Ten times as many random cases as `make test`; FIRSTBAD_SEED=N replays one.
 soak:

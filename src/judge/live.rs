@@ -8,6 +8,7 @@
 //! bounded by the judgement before.
 
 mod facts;
+mod followed;
 mod whole;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -28,6 +29,7 @@ use crate::diagnostic::Diagnostic;
 use crate::plan::{Compiled, Plan};
 use crate::rule::{Check, Rule};
 use crate::state::{Contradiction, History};
+use followed::Followed;
 
 /// Rules of the whole are judged again after so long at the earliest, and after so many times what a judgement took.
 const WHOLE_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ const WHOLE_SHARE: u32 = 20;
 const WHOLE_STATES: usize = 12;
 /// The history is cut down when so many row versions ended, and more than live.
 const ENDED_MAX: usize = 1_000_000;
-/// A rule that takes longer for one batch is judged from time to time from then on: it must not hold up the others.
+/// A rule that takes longer for one batch, twice, is judged from time to time from then on: it must not hold up the others.
 const BATCH_MAX: Duration = Duration::from_secs(2);
 /// Why a rule is not judged that cannot be judged at every commit.
 const NOT_SELDOM: &str = "it judges writes and cannot be judged at every commit, and from time to time would miss some; `firstbad bisect STORE` judges it";
@@ -97,30 +99,6 @@ enum Road {
     Unknown { reason: String, again: Instant },
 }
 
-/// One rule.
-struct Followed {
-    rule: Rule,
-    road: Road,
-    /// Why it can never be judged again, where that is so.
-    lost: Option<String>,
-    /// Whether its plan has judged nothing yet: then all that is there is judged, which may take longer than a batch.
-    fresh: bool,
-    /// How many times it failed since it was judged last.
-    failures: u32,
-    /// Whether it was given up at every commit, and nobody was told so yet.
-    slowed: bool,
-    /// Up to where it was judged.
-    until: Commit,
-    /// The keys that are bad, by their form that sorts, and since when.
-    open: HashMap<Box<[u8]>, Commit>,
-    /// Those of them that an earlier run has told, and that were not looked at yet.
-    remembered: HashSet<Box<[u8]>>,
-    counted: Option<Instant>,
-    /// Keys that began to be bad and were not looked at closely yet, and when they may be.
-    vague: BTreeSet<Box<[u8]>>,
-    looked: Instant,
-}
-
 /// Rules that are judged while their history grows.
 pub struct Live {
     judge: Judge,
@@ -131,6 +109,8 @@ pub struct Live {
     /// How long rules of the whole rest at least, and so many times what a judgement took.
     rest: (Duration, u32),
     tuning: Tuning,
+    /// How long a rule may take for a batch.
+    batch_max: Duration,
     /// How many rules are judged at a time.
     lanes: usize,
     /// The types of columns of numbers that the plans were made for.
@@ -161,6 +141,7 @@ impl Live {
             lost: None,
             fresh: true,
             failures: 0,
+            struck: None,
             slowed: false,
             until: history_first,
             open: HashMap::new(),
@@ -176,6 +157,7 @@ impl Live {
             judged: None,
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
+            batch_max: BATCH_MAX,
             lanes: std::thread::available_parallelism().map_or(1, NonZero::get),
             number_types: Vec::new(),
         };
@@ -203,6 +185,12 @@ impl Live {
     pub fn tune(&mut self, tuning: Tuning) {
         self.tuning = tuning;
         self.plan(true);
+    }
+
+    /// How long a rule may take for a batch, from now on: 2 s where nothing is said.
+    #[doc(hidden)]
+    pub fn batches_within(&mut self, most: Duration) {
+        self.batch_max = most;
     }
 
     /// How long rules of the whole rest between two judgements: so long at least, and so many times what a judgement took.
@@ -300,7 +288,7 @@ impl Live {
         let engine = Arc::new(resting.moved(&history, head));
         let limits = self.judge.limits.clone();
         let mut in_time = limits.clone();
-        in_time.rule_timeout = limits.rule_timeout.min(BATCH_MAX);
+        in_time.rule_timeout = limits.rule_timeout.min(self.batch_max);
         let (mut places, mut jobs) = (Vec::new(), Vec::new());
         for (at, followed) in self.rules.iter_mut().enumerate() {
             let asleep = Road::Unknown {
@@ -510,91 +498,4 @@ async fn advance(
     }
     let spans = standing.take();
     Ok(Advanced::Judged(standing, compiled, spans, begun.elapsed()))
-}
-
-impl Followed {
-    /// It takes too long for every commit.
-    fn slow_down(&mut self) {
-        if self.rule.check.judges_writes() {
-            return self.give_up(NOT_SELDOM);
-        }
-        self.slowed = true;
-        self.road = Road::Whole {
-            next: Instant::now(),
-        };
-    }
-
-    /// It could not be judged, and is tried again later.
-    fn wait(&mut self, reason: String) {
-        let doubled = AGAIN_AFTER * 2u32.pow(self.failures.min(6));
-        self.failures += 1;
-        self.road = Road::Unknown {
-            reason,
-            again: Instant::now() + doubled.min(AGAIN_MAX),
-        };
-    }
-
-    /// It is unknown from now on, whatever comes.
-    fn give_up(&mut self, reason: &str) {
-        self.lost.get_or_insert_with(|| reason.to_owned());
-        self.road = Road::Unknown {
-            reason: reason.to_owned(),
-            again: Instant::now() + AGAIN_MAX,
-        };
-    }
-
-    /// Takes in the intervals that changed.
-    fn take(&mut self, spans: Vec<Span>, (first, head): (Commit, Commit), turn: &mut Turn) {
-        let writes = self.rule.check.judges_writes();
-        self.fresh = false;
-        self.failures = 0;
-        let told = std::mem::replace(&mut self.until, head);
-        let mut gone = std::mem::take(&mut self.remembered);
-        for span in spans {
-            // A plan that is made anew finds again what was told.
-            if span.healed.is_some_and(|healed| healed <= told) {
-                continue;
-            }
-            gone.remove(&span.order);
-            let onset = span.onset.max(first);
-            // It was bad where the history begins, which is not where the rule was judged last.
-            let after = (onset == first && told < first).then_some(told);
-            if writes {
-                if onset > told {
-                    turn.began.push(Onset::new(&span, onset, None));
-                }
-                continue;
-            }
-            if !self.open.contains_key(&span.order) {
-                turn.began.push(Onset::new(&span, onset, after));
-                self.open.insert(span.order.clone(), onset);
-            }
-            if let Some(commit) = span.healed {
-                self.open.remove(&span.order);
-                turn.healed.push(Heal {
-                    order: span.order,
-                    commit,
-                });
-            }
-        }
-        for order in gone {
-            self.open.remove(&order);
-            turn.healed.push(Heal {
-                order,
-                commit: head,
-            });
-        }
-        turn.healed.sort_by_key(|heal| heal.commit);
-    }
-}
-
-impl Onset {
-    fn new(span: &Span, commit: Commit, after: Option<Commit>) -> Self {
-        Onset {
-            key: span.key.clone(),
-            order: span.order.clone(),
-            commit,
-            after,
-        }
-    }
 }

@@ -35,9 +35,6 @@ pub(in crate::judge) async fn guarded_all<T: Send + 'static>(
     jobs: Vec<Job<T>>,
     lanes: usize,
 ) -> Vec<Result<T, JudgeError>> {
-    if let Some(error) = jobs.first().and_then(|job| too_much(&job.limits)) {
-        return jobs.iter().map(|_| Err(error.clone())).collect();
-    }
     let lanes = lanes.min(jobs.len());
     let queue = Arc::new(Queue {
         done: Mutex::new(jobs.iter().map(|_| None).collect()),
@@ -50,7 +47,7 @@ pub(in crate::judge) async fn guarded_all<T: Send + 'static>(
         .collect()
 }
 
-/// Why nothing can be begun. Most jobs are done before anybody looks at them, so this is asked before; where all was well a moment ago it
+/// Why a job cannot be begun. Most jobs are done before anybody looks at them, so this is asked before; where all was well a moment ago it
 /// is not asked again.
 fn too_much(limits: &Limits) -> Option<JudgeError> {
     static WELL: Mutex<Option<Instant>> = Mutex::new(None);
@@ -111,8 +108,12 @@ async fn work_off<T: Send + 'static>(queue: Arc<Queue<T>>, at: Arc<Mutex<At>>) {
         let Some((job, Job { limits, work })) = lock(&queue.waiting).pop_front() else {
             return;
         };
+        let refused = too_much(&limits);
         lock(&at).job = Some((job, Instant::now(), limits));
-        let result = work.await;
+        let result = match refused {
+            Some(error) => Err(error),
+            None => work.await,
+        };
         let mut at = lock(&at);
         if at.is_given_up {
             return;
