@@ -109,6 +109,8 @@ pub struct Live {
     /// How long rules of the whole rest at least, and so many times what a judgement took.
     rest: (Duration, u32),
     tuning: Tuning,
+    /// What was found out between two judgements, and the rule.
+    owed: Vec<(usize, Turn)>,
     /// How long a rule may take for a batch.
     batch_max: Duration,
     /// How many rules are judged at a time.
@@ -157,6 +159,7 @@ impl Live {
             judged: None,
             rest: (WHOLE_EVERY, WHOLE_SHARE),
             tuning: Tuning::default(),
+            owed: Vec::new(),
             batch_max: BATCH_MAX,
             lanes: std::thread::available_parallelism().map_or(1, NonZero::get),
             number_types: Vec::new(),
@@ -256,6 +259,15 @@ impl Live {
         };
         let mut turns: Vec<Turn> = self.rules.iter().map(late).collect();
         self.standing(head, &mut turns);
+        for (at, mut owed) in std::mem::take(&mut self.owed) {
+            if owed.began.is_empty() && owed.healed.is_empty() {
+                continue;
+            }
+            let turn = &mut turns[at];
+            owed.began.append(&mut turn.began);
+            owed.healed.append(&mut turn.healed);
+            (turn.began, turn.healed, turn.late) = (owed.began, owed.healed, true);
+        }
         for (at, turn) in turns.iter_mut().enumerate() {
             self.again(at);
             self.whole(at, head, now_us, turn);
@@ -465,8 +477,21 @@ impl Live {
         }
     }
 
+    /// Whether a rule is still to be judged at commits that have been.
+    fn is_behind(&self) -> bool {
+        let head = self.history().head();
+        let behind = |one: &Followed| matches!(one.road, Road::Standing(..)) && one.until < head;
+        self.rules.iter().any(behind)
+    }
+
     /// Cuts the history down to what is alive at its head.
     pub fn cut_now(&mut self) {
+        if self.is_behind() {
+            // What is cut off is judged before: the next judgement tells it.
+            let mut turns: Vec<Turn> = self.rules.iter().map(|_| Turn::default()).collect();
+            self.standing(self.history().head(), &mut turns);
+            self.owed.extend(turns.into_iter().enumerate());
+        }
         let next = self.history().from_the_head();
         self.engine = None;
         let head = next.first;

@@ -90,6 +90,10 @@ impl Followed {
         self.failures = 0;
         let told = std::mem::replace(&mut self.until, head);
         let mut gone = std::mem::take(&mut self.remembered);
+        if told < first {
+            // What was there when it was judged last is cut off: what is still bad is found again.
+            gone.extend(self.open.keys().cloned());
+        }
         for span in spans {
             // A plan that is made anew finds again what was told.
             if span.healed.is_some_and(|healed| healed <= told) {
